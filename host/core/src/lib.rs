@@ -1,0 +1,16 @@
+//! The words that every other crate of modelhost speaks: tensors and their data types, signatures, names,
+//! digests and the kinds of failure. Nothing here reads, writes, waits or knows who is asking.
+
+mod datatype;
+mod digest;
+mod error_code;
+mod names;
+mod signature;
+mod tensor;
+
+pub use datatype::Datatype;
+pub use digest::{Digest, Hasher, InvalidDigest};
+pub use error_code::ErrorCode;
+pub use names::{AliasName, InvalidName, ModelName, VersionNumber};
+pub use signature::{GraphDescription, Signature, SignatureMismatch, TensorDescription};
+pub use tensor::{BytesElements, InvalidTensor, MAX_RANK, Tensor};
