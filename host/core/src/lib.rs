@@ -4,6 +4,7 @@
 mod datatype;
 mod digest;
 mod error_code;
+mod metadata;
 mod names;
 mod signature;
 mod tensor;
@@ -11,6 +12,7 @@ mod tensor;
 pub use datatype::Datatype;
 pub use digest::{Digest, Hasher, InvalidDigest};
 pub use error_code::ErrorCode;
+pub use metadata::ComponentMetadata;
 pub use names::{AliasName, InvalidName, ModelName, VersionNumber};
 pub use signature::{GraphDescription, Signature, SignatureMismatch, TensorDescription};
 pub use tensor::{BytesElements, InvalidTensor, MAX_RANK, Tensor};

@@ -1,1 +1,32 @@
-//! stub
+//! Runs plugins: inspects and compiles what authors upload, and calls it in sandboxes with limits.
+//!
+//! This is the only crate that knows wasmtime. It knows nothing of models, deployments, requests or files
+//! beyond those that it is given.
+
+mod bindings;
+mod call;
+mod compiler;
+mod engine;
+pub mod examine;
+mod host;
+mod inspect;
+mod log;
+mod pack;
+mod plugin;
+mod refusal;
+mod runtime;
+mod services;
+mod settings;
+mod signature;
+mod state;
+
+pub use call::{CallError, Parameter};
+pub use compiler::{CompileError, Compiler, SUBCOMMAND as EXAMINE_SUBCOMMAND};
+pub use examine::{ExaminedGraph, Examination};
+pub use inspect::GRAPH_SECTION_PREFIX;
+pub use pack::add_graph_section;
+pub use plugin::{NamedTensors, Plugin};
+pub use refusal::{Refusal, RefusalReport};
+pub use runtime::Runtime;
+pub use settings::{CallLimits, CompilationLimits, RuntimeSettings};
+pub use state::{Graphs, LimitExceeded};

@@ -193,7 +193,7 @@ def candidates():
     for c in (0.1, 1.0):
         yield f"logistic regression, C={c}", lambda c=c: [
             LogisticRegression(C=c, max_iter=2000, random_state=SEED)]
-    for hidden, alpha, epochs in ((64, 0.1, 12), (64, 0.3, 15), (64, 0.3, 30), (64, 1.0, 20), (64, 3.0, 20)):
+    for hidden, alpha, epochs in ((64, 0.1, 15), (64, 0.1, 30), (64, 0.3, 30), (64, 0.3, 60), (64, 1.0, 30)):
         yield f"4 averaged networks, {hidden} hidden, alpha={alpha}, {epochs} epochs", \
             lambda h=hidden, a=alpha, e=epochs: [
                 MLPClassifier((h,), alpha=a, batch_size=256, learning_rate_init=1e-3,

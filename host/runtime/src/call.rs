@@ -1,0 +1,89 @@
+//! The result of a call that did not answer: whose fault, and what happened.
+
+use modelhost_core::ErrorCode;
+
+use crate::state::LimitExceeded;
+
+/// Why a plugin gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The plugin says that the request cannot succeed as it is.
+    #[error("{message}")]
+    InvalidInput {
+        /// The plugin's sentence.
+        message: String,
+    },
+    /// The plugin says that it may succeed later.
+    #[error("{message}")]
+    Unavailable {
+        /// The plugin's sentence.
+        message: String,
+    },
+    /// The plugin says that it failed.
+    #[error("the plugin failed: {message}")]
+    Internal {
+        /// The plugin's sentence.
+        message: String,
+    },
+    /// The plugin went over one of its limits.
+    #[error("the plugin was stopped: {0}")]
+    LimitExceeded(LimitExceeded),
+    /// The plugin trapped.
+    #[error("the plugin trapped: {reason}")]
+    Trapped {
+        /// What kind of trap. No addresses and no paths.
+        reason: String,
+    },
+    /// The outputs are not what the signature promises.
+    #[error("the plugin broke its signature: {reason}")]
+    ContractViolation {
+        /// Which output and how.
+        reason: String,
+    },
+    /// The time is over.
+    #[error("the plugin did not answer within {milliseconds} ms")]
+    DeadlineExceeded {
+        /// The time that it had.
+        milliseconds: u128,
+    },
+    /// All sandboxes are taken.
+    #[error("all sandboxes are busy")]
+    Overloaded,
+    /// The host failed.
+    #[error("the host could not run the plugin")]
+    Host {
+        /// What happened, for the log only.
+        reason: String,
+    },
+}
+
+impl CallError {
+    /// The kind of failure.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            CallError::InvalidInput { .. } => ErrorCode::InvalidArgument,
+            CallError::Unavailable { .. } => ErrorCode::Unavailable,
+            CallError::Internal { .. }
+            | CallError::LimitExceeded(_)
+            | CallError::Trapped { .. }
+            | CallError::ContractViolation { .. } => ErrorCode::PluginFailed,
+            CallError::DeadlineExceeded { .. } => ErrorCode::DeadlineExceeded,
+            CallError::Overloaded => ErrorCode::Overloaded,
+            CallError::Host { .. } => ErrorCode::Internal,
+        }
+    }
+}
+
+/// A parameter of a request, beside its tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Parameter {
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A whole number.
+    Integer(i64),
+    /// Any other number.
+    Number(f64),
+    /// A text.
+    Text(String),
+}
+

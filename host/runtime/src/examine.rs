@@ -1,0 +1,151 @@
+//! Examines and compiles an upload, in a process of its own: everything whose cost the author of a hostile
+//! component controls happens here, under limits of the operating system. The host starts it through
+//! [`crate::compiler`]; this side only reads one file and writes into one folder.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use modelhost_core::{ComponentMetadata, Digest, GraphDescription};
+use modelhost_inference::{Engine as _, TractEngine};
+use rustix::process::{Resource, Rlimit, nice, setrlimit};
+use serde::{Deserialize, Serialize};
+use wasmtime::component::Component;
+
+use crate::engine::compiling_engine;
+use crate::inspect::{Inspection, inspect};
+use crate::refusal::{Refusal, RefusalReport};
+use crate::settings::CompilationLimits;
+
+/// The file in the output folder that holds the compiled code.
+pub const COMPILED_FILE: &str = "component.cwasm";
+
+/// A component that may become a version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Examination {
+    /// The interfaces that it imports.
+    pub imports: Vec<String>,
+    /// The graphs that it carries.
+    pub graphs: Vec<ExaminedGraph>,
+    /// What it says about itself.
+    pub metadata: ComponentMetadata,
+    /// Bytes of compiled code.
+    pub compiled_size_bytes: u64,
+}
+
+/// A graph that the engine takes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExaminedGraph {
+    /// What it is called and takes and answers.
+    pub description: GraphDescription,
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// How many bytes.
+    pub size_bytes: u64,
+    /// The file in the output folder that holds the bytes.
+    pub file: String,
+}
+
+/// What the process prints: one line of JSON.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// The component is accepted.
+    Accepted(Examination),
+    /// It is not.
+    Refused(RefusalReport),
+}
+
+/// The whole work of the process: sets its own limits, examines `component`, writes the compiled code and the
+/// graphs into `output`, prints a [`Report`].
+///
+/// # Errors
+/// Where the machine fails, not the component.
+pub fn run(component: &Path, output: &Path, limits: &CompilationLimits) -> anyhow::Result<()> {
+    restrict_this_process(limits)?;
+    let bytes = fs::read(component)?;
+    let report = match examine(&bytes, output)? {
+        Ok(examination) => Report::Accepted(examination),
+        Err(refusal) => Report::Refused(RefusalReport::from(&refusal)),
+    };
+    serde_json::to_writer(std::io::stdout().lock(), &report)?;
+    std::io::stdout().flush()?;
+    Ok(())
+}
+
+fn restrict_this_process(limits: &CompilationLimits) -> rustix::io::Result<()> {
+    let both = |limit| Rlimit { current: Some(limit), maximum: Some(limit) };
+    setrlimit(Resource::As, both(limits.memory_bytes))?;
+    setrlimit(Resource::Cpu, both(limits.seconds))?;
+    setrlimit(Resource::Core, both(0))?;
+    // Those who are being served go first.
+    nice(10)?;
+    Ok(())
+}
+
+fn examine(bytes: &[u8], output: &Path) -> anyhow::Result<Result<Examination, Refusal>> {
+    let inspection = match inspect(bytes) {
+        Ok(inspection) => inspection,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let compiled = match compile(bytes)? {
+        Ok(compiled) => compiled,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    fs::write(output.join(COMPILED_FILE), &compiled)?;
+    let graphs = match examine_graphs(bytes, &inspection, output)? {
+        Ok(graphs) => graphs,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    Ok(Ok(Examination {
+        imports: inspection.imports,
+        graphs,
+        metadata: inspection.metadata,
+        compiled_size_bytes: compiled.len() as u64,
+    }))
+}
+
+fn compile(bytes: &[u8]) -> anyhow::Result<Result<Vec<u8>, Refusal>> {
+    let engine = compiling_engine()?;
+    let compiled = Component::new(&engine, bytes).and_then(|component| component.serialize());
+    Ok(compiled.map_err(|error| Refusal::Malformed { reason: innermost(&error) }))
+}
+
+/// The last cause is the validator's own sentence; the outer ones only say that there was a failure.
+fn innermost(error: &wasmtime::Error) -> String {
+    error.chain().last().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+fn examine_graphs(
+    bytes: &[u8],
+    inspection: &Inspection,
+    output: &Path,
+) -> anyhow::Result<Result<Vec<ExaminedGraph>, Refusal>> {
+    let engine = TractEngine::new();
+    let mut graphs = Vec::with_capacity(inspection.graphs.len());
+    for (index, (name, range)) in inspection.graphs.iter().enumerate() {
+        let onnx = &bytes[range.clone()];
+        let loaded = match engine.load(onnx) {
+            Ok(loaded) => loaded,
+            Err(error) => return Ok(Err(Refusal::Graph { name: name.clone(), reason: error.to_string() })),
+        };
+        let file = format!("graph-{index}.onnx");
+        fs::write(output.join(&file), onnx)?;
+        graphs.push(ExaminedGraph {
+            description: GraphDescription {
+                name: name.clone(),
+                inputs: loaded.inputs().to_vec(),
+                outputs: loaded.outputs().to_vec(),
+            },
+            digest: Digest::of(onnx),
+            size_bytes: onnx.len() as u64,
+            file,
+        });
+    }
+    Ok(Ok(graphs))
+}
+
+/// Where the process put a graph.
+pub fn graph_file(output: &Path, graph: &ExaminedGraph) -> PathBuf {
+    output.join(&graph.file)
+}

@@ -1,0 +1,241 @@
+//! Reads an uploaded component without running it: is it one, what does it import and export, which graphs
+//! does it carry, what does it say about itself. Reads only; every byte is assumed to be hostile.
+
+use std::ops::Range;
+
+use modelhost_core::ComponentMetadata;
+use wasmparser::{BinaryReaderError, Encoding, Parser, Payload};
+
+use crate::refusal::Refusal;
+
+/// The custom sections whose names begin like this are graphs, named by the rest.
+pub const GRAPH_SECTION_PREFIX: &str = "modelhost:graph/";
+
+const PREDICTOR: &str = "modelhost:plugin/predictor@0.1.0";
+const MAX_GRAPHS: usize = 64;
+const MAX_GRAPH_NAME_BYTES: usize = 128;
+
+/// Interfaces that every plugin may import: inference, tensors and logging, and the parts of WASI that a
+/// standard library needs, which are linked to an empty world. A package ends in `/`.
+const GRANTED: [&str; 9] = [
+    "modelhost:plugin/tensors@0.1.0",
+    "modelhost:plugin/graphs@0.1.0",
+    "modelhost:plugin/logging@0.1.0",
+    "wasi:nn/",
+    "wasi:cli/",
+    "wasi:io/",
+    "wasi:clocks/",
+    "wasi:random/",
+    "wasi:filesystem/",
+];
+
+/// What is in a component.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// The interfaces that it imports.
+    pub imports: Vec<String>,
+    /// The graphs that it carries: name, and where the bytes are.
+    pub graphs: Vec<(String, Range<usize>)>,
+    /// What it says about itself.
+    pub metadata: ComponentMetadata,
+}
+
+/// Inspects the bytes of an upload.
+///
+/// # Errors
+/// [`Refusal`] says what is wrong with them.
+pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
+    check_header(bytes)?;
+    let outline = outline(bytes)?;
+    let refused: Vec<String> = outline.imports.iter().filter(|name| !is_granted(name)).cloned().collect();
+    if !refused.is_empty() {
+        return Err(Refusal::ImportsRefused { imports: refused });
+    }
+    if !outline.exports.iter().any(|name| name == PREDICTOR) {
+        return Err(Refusal::NoPredictor { expected: PREDICTOR, exports: outline.exports });
+    }
+    Ok(Inspection { imports: outline.imports, graphs: outline.graphs, metadata: metadata(bytes) })
+}
+
+fn is_granted(import: &str) -> bool {
+    GRANTED.iter().any(|granted| if granted.ends_with('/') { import.starts_with(granted) } else { import == *granted })
+}
+
+fn check_header(bytes: &[u8]) -> Result<(), Refusal> {
+    if bytes.is_empty() {
+        return Err(Refusal::Empty);
+    }
+    if !b"\0asm".starts_with(&bytes[..bytes.len().min(4)]) {
+        return Err(Refusal::NotWebAssembly);
+    }
+    if bytes.len() < 8 {
+        return Err(Refusal::Truncated { offset: bytes.len() });
+    }
+    if Parser::is_core_wasm(bytes) {
+        return Err(Refusal::CoreModule);
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Outline {
+    imports: Vec<String>,
+    exports: Vec<String>,
+    graphs: Vec<(String, Range<usize>)>,
+}
+
+fn outline(bytes: &[u8]) -> Result<Outline, Refusal> {
+    let mut outline = Outline::default();
+    // 1 inside the component itself, more inside what is nested in it.
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(malformed)? {
+            Payload::Version { encoding, .. } => {
+                if depth == 0 && encoding == Encoding::Module {
+                    return Err(Refusal::CoreModule);
+                }
+                depth += 1;
+            }
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(imports) if depth == 1 => {
+                for import in imports {
+                    outline.imports.push(import.map_err(malformed)?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(exports) if depth == 1 => {
+                for export in exports {
+                    outline.exports.push(export.map_err(malformed)?.name.name.to_owned());
+                }
+            }
+            Payload::CustomSection(section) => {
+                if let Some(name) = section.name().strip_prefix(GRAPH_SECTION_PREFIX) {
+                    let end = section.data_offset() + section.data().len();
+                    add_graph(&mut outline.graphs, name, section.data_offset()..end)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(outline)
+}
+
+fn add_graph(graphs: &mut Vec<(String, Range<usize>)>, name: &str, bytes: Range<usize>) -> Result<(), Refusal> {
+    let is_plain = !name.is_empty() && name.len() <= MAX_GRAPH_NAME_BYTES && !name.chars().any(char::is_control);
+    if !is_plain {
+        return Err(Refusal::GraphName { limit: MAX_GRAPH_NAME_BYTES });
+    }
+    if graphs.iter().any(|(known, _)| known == name) {
+        return Err(Refusal::GraphTwice { name: name.to_owned() });
+    }
+    if graphs.len() == MAX_GRAPHS {
+        return Err(Refusal::TooManyGraphs { limit: MAX_GRAPHS });
+    }
+    graphs.push((name.to_owned(), bytes));
+    Ok(())
+}
+
+fn malformed(error: BinaryReaderError) -> Refusal {
+    let reason = error.message().to_owned();
+    if reason.contains("unexpected end") {
+        Refusal::Truncated { offset: error.offset() as usize }
+    } else {
+        Refusal::Malformed { reason: format!("{reason} at byte {}", error.offset()) }
+    }
+}
+
+/// Metadata that cannot be read is as good as none: it decides nothing.
+fn metadata(bytes: &[u8]) -> ComponentMetadata {
+    let Ok(payload) = wasm_metadata::Payload::from_binary(bytes) else {
+        return ComponentMetadata::default();
+    };
+    let metadata = payload.metadata();
+    let shortened = |text: String| text.chars().take(1_000).collect::<String>();
+    let text = |field: Option<String>| field.map(shortened);
+    ComponentMetadata {
+        name: text(metadata.name.clone()),
+        version: text(metadata.version.as_ref().map(ToString::to_string)),
+        description: text(metadata.description.as_ref().map(ToString::to_string)),
+        authors: text(metadata.authors.as_ref().map(ToString::to_string)),
+        licenses: text(metadata.licenses.as_ref().map(ToString::to_string)),
+        source: text(metadata.source.as_ref().map(ToString::to_string)),
+        homepage: text(metadata.homepage.as_ref().map(ToString::to_string)),
+        revision: text(metadata.revision.as_ref().map(ToString::to_string)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pack::add_graph_section;
+    use proptest::prelude::*;
+    use wasm_encoder::{Component, CustomSection, Module, ModuleSection};
+
+    const EMPTY_COMPONENT: [u8; 8] = [0, b'a', b's', b'm', 0x0d, 0, 1, 0];
+
+    fn graphs_of(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, Refusal> {
+        let graphs = outline(bytes)?.graphs;
+        Ok(graphs.into_iter().map(|(name, range)| (name, bytes[range].to_vec())).collect())
+    }
+
+    #[test]
+    fn says_what_is_not_a_component() {
+        assert_eq!(inspect(b""), Err(Refusal::Empty));
+        assert_eq!(inspect(b"PK\x03\x04 zip"), Err(Refusal::NotWebAssembly));
+        assert_eq!(inspect(b"\0as"), Err(Refusal::Truncated { offset: 3 }));
+        assert_eq!(inspect(&Module::new().finish()), Err(Refusal::CoreModule));
+        assert!(matches!(inspect(&EMPTY_COMPONENT), Err(Refusal::NoPredictor { .. })));
+        assert!(matches!(inspect(&[&EMPTY_COMPONENT[..], &[1, 50, 0]].concat()), Err(Refusal::Truncated { .. })));
+    }
+
+    #[test]
+    fn imports_that_reach_out_are_refused() {
+        assert!(is_granted("wasi:io/streams@0.2.6"));
+        assert!(is_granted("modelhost:plugin/tensors@0.1.0"));
+        for import in ["wasi:sockets/tcp@0.2.0", "wasi:http/types@0.2.0", "modelhost:plugin/predictions@0.1.0", "wasi:nnx/a", "f"] {
+            assert!(!is_granted(import), "{import}");
+        }
+    }
+
+    #[test]
+    fn graphs_are_found_in_nested_modules() {
+        let mut module = Module::new();
+        module.section(&CustomSection { name: "modelhost:graph/inner".into(), data: b"abc".as_slice().into() });
+        let mut component = Component::new();
+        component.section(&ModuleSection(&module));
+        let bytes = add_graph_section(component.finish(), "outer", b"defg");
+        assert_eq!(
+            graphs_of(&bytes).unwrap(),
+            [("inner".to_owned(), b"abc".to_vec()), ("outer".to_owned(), b"defg".to_vec())]
+        );
+        let twice = add_graph_section(bytes, "inner", b"");
+        assert_eq!(graphs_of(&twice), Err(Refusal::GraphTwice { name: "inner".to_owned() }));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = inspect(&bytes);
+            let _ = inspect(&[&EMPTY_COMPONENT[..], &bytes].concat());
+        }
+
+        #[test]
+        fn every_graph_comes_back_and_truncation_is_noticed(
+            graphs in proptest::collection::btree_map("[a-z]{1,20}", proptest::collection::vec(any::<u8>(), 0..200), 1..8),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = EMPTY_COMPONENT.to_vec();
+            for (name, data) in &graphs {
+                bytes = add_graph_section(bytes, name, data);
+            }
+            let found = graphs_of(&bytes).unwrap();
+            prop_assert_eq!(found, graphs.clone().into_iter().collect::<Vec<_>>());
+            let length = cut.index(bytes.len());
+            if let Ok(found) = graphs_of(&bytes[..length]) {
+                // Cut exactly between two sections: what is left is whole.
+                for (name, data) in found {
+                    prop_assert_eq!(&graphs[&name], &data);
+                }
+            }
+        }
+    }
+}

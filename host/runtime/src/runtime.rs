@@ -1,0 +1,148 @@
+//! What all plugins of a host share: the engine, the linker, and the threads that run plugins, which are not
+//! the threads that read sockets.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use modelhost_inference::{Executor, GraphCache, TractEngine};
+use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
+use wasmtime::Engine;
+use wasmtime::component::Linker;
+
+use crate::call::CallError;
+use crate::engine::{compilation_key, serving_engine};
+use crate::host::linker;
+use crate::services::Services;
+use crate::settings::RuntimeSettings;
+use crate::state::CallState;
+
+/// Runs plugins.
+pub struct Runtime {
+    engine: Engine,
+    linker: Linker<CallState>,
+    services: Arc<Services>,
+    settings: RuntimeSettings,
+    compilation_key: String,
+    sandboxes: Semaphore,
+    threads: PluginThreads,
+}
+
+impl Runtime {
+    /// Starts the engine and its threads.
+    ///
+    /// # Errors
+    /// Where the machine does not have what the settings ask for.
+    pub fn new(settings: RuntimeSettings) -> wasmtime::Result<Runtime> {
+        let engine = serving_engine(&settings)?;
+        let services = Services {
+            limits: settings.limits.clone(),
+            executor: Executor::new(threads_or_cores(settings.inference_threads))?,
+            graph_cache: Arc::new(GraphCache::new(Arc::new(TractEngine::new()))),
+            allow_graph_load: settings.allow_graph_load,
+        };
+        Ok(Runtime {
+            linker: linker(&engine)?,
+            compilation_key: compilation_key(&engine),
+            services: Arc::new(services),
+            sandboxes: Semaphore::new(settings.max_concurrent_calls as usize),
+            threads: PluginThreads::start(threads_or_cores(settings.plugin_threads))?,
+            engine,
+            settings,
+        })
+    }
+
+    /// The settings that it was started with.
+    pub fn settings(&self) -> &RuntimeSettings {
+        &self.settings
+    }
+
+    /// Names the compiler version and settings: compiled code fits only where this is the same.
+    pub fn compilation_key(&self) -> &str {
+        &self.compilation_key
+    }
+
+    /// The networks that are in use.
+    pub fn graph_cache(&self) -> &Arc<GraphCache> {
+        &self.services.graph_cache
+    }
+
+    /// Sandboxes that are running a call.
+    pub fn busy_sandboxes(&self) -> usize {
+        (self.settings.max_concurrent_calls as usize).saturating_sub(self.sandboxes.available_permits())
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn linker(&self) -> &Linker<CallState> {
+        &self.linker
+    }
+
+    pub(crate) fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    /// Runs a call on the plugin threads, when a sandbox is free, and ends it when its time is over or
+    /// nobody waits for it any more.
+    pub(crate) async fn run<T, F>(
+        self: &Arc<Self>,
+        limit: Duration,
+        call: impl FnOnce(Instant) -> F + Send + 'static,
+    ) -> Result<T, CallError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, CallError>> + Send,
+    {
+        let runtime = self.clone();
+        let deadline = Instant::now() + limit;
+        let bounded = async move {
+            let in_time = async {
+                // More calls than sandboxes wait here; the semaphore is never closed.
+                let _sandbox = runtime.sandboxes.acquire().await;
+                call(deadline).await
+            };
+            let late = |_| Err(CallError::DeadlineExceeded { milliseconds: limit.as_millis() });
+            tokio::time::timeout_at(deadline.into(), in_time).await.unwrap_or_else(late)
+        };
+        let task = AbortOnDropHandle::new(self.threads.handle().spawn(bounded));
+        task.await.unwrap_or_else(|failed| Err(CallError::Host { reason: failed.to_string() }))
+    }
+}
+
+/// The threads that run plugins: an asynchronous runtime of their own.
+struct PluginThreads(Option<tokio::runtime::Runtime>);
+
+impl PluginThreads {
+    fn start(threads: usize) -> std::io::Result<PluginThreads> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("plugin")
+            .on_thread_start(Engine::tls_eager_initialize)
+            .enable_time()
+            .enable_io()
+            .build()?;
+        Ok(PluginThreads(Some(runtime)))
+    }
+
+    fn handle(&self) -> &tokio::runtime::Handle {
+        self.0.as_ref().expect("only taken by drop: bug").handle()
+    }
+}
+
+impl Drop for PluginThreads {
+    fn drop(&mut self) {
+        // A runtime must not wait for its threads where it is dropped inside of another one.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn threads_or_cores(threads: usize) -> usize {
+    match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}

@@ -1,0 +1,19 @@
+//! What all calls share: the limits, the inference engines and whether networks may be loaded from bytes.
+
+use std::sync::Arc;
+
+use modelhost_inference::{Executor, GraphCache};
+
+use crate::settings::CallLimits;
+
+/// Shared by all calls of a host.
+pub struct Services {
+    /// Limits of one call.
+    pub limits: CallLimits,
+    /// Runs networks.
+    pub executor: Executor,
+    /// All networks that are in use.
+    pub graph_cache: Arc<GraphCache>,
+    /// Whether a plugin may load a network from bytes.
+    pub allow_graph_load: bool,
+}

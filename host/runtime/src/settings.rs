@@ -1,0 +1,113 @@
+//! What an operator may set about sandboxes and compilation, with defaults. Knows no files and no flags.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of the sandbox, of one call, and of compilation. Every field has a default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RuntimeSettings {
+    /// Calls that may run at one moment, over all models. Default 128. Each reserves address space for its
+    /// memories; more are refused as overloaded after waiting in the model's queue.
+    pub max_concurrent_calls: u32,
+    /// Threads that run plugins; 0 is one per core. Default 0.
+    pub plugin_threads: usize,
+    /// Threads that run networks; 0 is one per core. Default 0.
+    pub inference_threads: usize,
+    /// Bytes of each idle sandbox that stay mapped, which saves page faults at the price of resident
+    /// memory (bytes × idle sandboxes). Default 2 MiB.
+    pub keep_resident_bytes: usize,
+    /// Idle sandboxes that keep their memory. Default 32.
+    pub max_idle_sandboxes: u32,
+    /// Whether a plugin may load a network from bytes at run time, instead of carrying it. Default false:
+    /// such a network has not been through the checks of an upload.
+    pub allow_graph_load: bool,
+    /// Limits of one call.
+    pub limits: CallLimits,
+    /// Limits of the process that compiles an upload.
+    pub compilation: CompilationLimits,
+}
+
+impl Default for RuntimeSettings {
+    fn default() -> RuntimeSettings {
+        RuntimeSettings {
+            max_concurrent_calls: 128,
+            plugin_threads: 0,
+            inference_threads: 0,
+            keep_resident_bytes: 2 << 20,
+            max_idle_sandboxes: 32,
+            allow_graph_load: false,
+            limits: CallLimits::default(),
+            compilation: CompilationLimits::default(),
+        }
+    }
+}
+
+/// What one call of a plugin may use. Going over a limit fails that call and nothing else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CallLimits {
+    /// Milliseconds from the start of a call to its answer. Default 30,000.
+    pub wall_time_ms: u64,
+    /// Bytes of all linear memories and tables together. Default 256 MiB.
+    pub memory_bytes: usize,
+    /// Elements of each table. Default 20,000.
+    pub table_elements: usize,
+    /// Core instances of one component. Default 16.
+    pub core_instances: u32,
+    /// Bytes of all tensors that a call holds at one moment. Default 256 MiB.
+    pub tensor_bytes: usize,
+    /// Bytes of one value that a network computes on the way. Default 1 GiB.
+    pub graph_value_bytes: u64,
+    /// Resource handles (tensors, graphs, contexts, streams) at one moment. Default 1,024.
+    pub handles: usize,
+    /// Bytes of all outputs together. Default 64 MiB.
+    pub output_bytes: usize,
+    /// Bytes of log text. What goes over is dropped, and counted. Default 16 KiB.
+    pub log_bytes: usize,
+    /// Bytes of a network that is loaded at run time. Default 64 MiB.
+    pub graph_load_bytes: usize,
+}
+
+impl CallLimits {
+    /// The time from the start of a call to its answer.
+    pub fn wall_time(&self) -> Duration {
+        Duration::from_millis(self.wall_time_ms)
+    }
+}
+
+impl Default for CallLimits {
+    fn default() -> CallLimits {
+        CallLimits {
+            wall_time_ms: 30_000,
+            memory_bytes: 256 << 20,
+            table_elements: 20_000,
+            core_instances: 16,
+            tensor_bytes: 256 << 20,
+            graph_value_bytes: 1 << 30,
+            handles: 1_024,
+            output_bytes: 64 << 20,
+            log_bytes: 16 << 10,
+            graph_load_bytes: 64 << 20,
+        }
+    }
+}
+
+/// What the process that examines and compiles an upload may use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CompilationLimits {
+    /// Bytes of address space. Default 4 GiB.
+    pub memory_bytes: u64,
+    /// Seconds, of the clock and of processor time alike. Default 120.
+    pub seconds: u64,
+    /// Compilations at one moment; more wait. Default 1.
+    pub concurrent: usize,
+}
+
+impl Default for CompilationLimits {
+    fn default() -> CompilationLimits {
+        CompilationLimits { memory_bytes: 4 << 30, seconds: 120, concurrent: 1 }
+    }
+}

@@ -1,0 +1,215 @@
+//! What one call owns: its handles, its budget of memory and tensors, and its log. It is made for a call and
+//! dropped with it, so that nothing of a request outlives the request.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use modelhost_core::Tensor;
+use modelhost_inference::Graph;
+use wasmtime::ResourceLimiter;
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::bindings::wasi::nn::errors::ErrorCode;
+use crate::log::CallLog;
+use crate::services::Services;
+use crate::settings::CallLimits;
+
+/// The networks of a plugin, by the names under which it carries them.
+pub type Graphs = BTreeMap<String, Arc<Graph>>;
+
+/// A tensor of the contract.
+pub struct PluginTensor(pub Tensor);
+/// A tensor of wasi:nn.
+pub struct NnTensor(pub Tensor);
+/// A network of wasi:nn.
+pub struct NnGraph(pub Arc<Graph>);
+/// A network of wasi:nn, ready to compute. It keeps nothing between computations.
+pub struct NnContext(pub Arc<Graph>);
+/// An error of wasi:nn.
+pub struct NnError {
+    /// The kind.
+    pub code: ErrorCode,
+    /// One sentence.
+    pub message: String,
+}
+
+/// The limit that a call went over. It ends the call: as an error through a host function, or as the
+/// explanation of the trap that follows a refused growth.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitExceeded {
+    /// Linear memories and tables.
+    #[error("memory limit of {limit} bytes exceeded")]
+    Memory {
+        /// Bytes.
+        limit: usize,
+    },
+    /// Elements of a table.
+    #[error("table limit of {limit} elements exceeded")]
+    Table {
+        /// Elements.
+        limit: usize,
+    },
+    /// Bytes of tensors.
+    #[error("tensor limit of {limit} bytes exceeded")]
+    Tensors {
+        /// Bytes.
+        limit: usize,
+    },
+    /// Resource handles.
+    #[error("limit of {limit} resource handles exceeded")]
+    Handles {
+        /// Handles.
+        limit: usize,
+    },
+    /// Bytes of outputs.
+    #[error("output limit of {limit} bytes exceeded")]
+    Output {
+        /// Bytes.
+        limit: usize,
+    },
+}
+
+/// The data of a call's store.
+pub struct CallState {
+    /// All handles of the call.
+    pub table: ResourceTable,
+    /// The networks that the call may use by name.
+    pub graphs: Arc<Graphs>,
+    /// What all calls share.
+    pub services: Arc<Services>,
+    /// When the call has to be over.
+    pub deadline: Instant,
+    /// What the plugin writes.
+    pub log: CallLog,
+    /// The first limit that was hit.
+    pub exceeded: Option<LimitExceeded>,
+    wasi: WasiCtx,
+    budget: Budget,
+}
+
+/// Counts what a call holds.
+#[derive(Default)]
+struct Budget {
+    memory_bytes: usize,
+    tensor_bytes: usize,
+}
+
+impl CallState {
+    /// The state of a call that has to be over at `deadline`.
+    pub fn new(services: Arc<Services>, graphs: Arc<Graphs>, log: CallLog, deadline: Instant) -> CallState {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(services.limits.handles);
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(log.stdout()).stderr(log.stderr()).max_random_size(64 << 10).allow_tcp(false).allow_udp(false);
+        CallState {
+            table,
+            graphs,
+            deadline,
+            exceeded: None,
+            wasi: wasi.build(),
+            budget: Budget::default(),
+            services,
+            log,
+        }
+    }
+
+    /// The limits of the call.
+    pub fn limits(&self) -> &CallLimits {
+        &self.services.limits
+    }
+
+    /// Remembers the first limit that the call hit, and answers it as an error.
+    pub fn exceed(&mut self, limit: LimitExceeded) -> wasmtime::Error {
+        self.exceeded.get_or_insert(limit.clone());
+        wasmtime::Error::new(limit)
+    }
+
+    /// Gives the guest a handle to something.
+    ///
+    /// # Errors
+    /// [`LimitExceeded::Handles`].
+    pub fn push<T: Send + 'static>(&mut self, entry: T) -> wasmtime::Result<Resource<T>> {
+        let limit = self.limits().handles;
+        self.table.push(entry).map_err(|_| self.exceed(LimitExceeded::Handles { limit }))
+    }
+
+    /// Gives the guest a handle to a tensor, and counts its bytes. `wrap` makes it a tensor of the contract
+    /// or of wasi:nn.
+    ///
+    /// # Errors
+    /// [`LimitExceeded::Tensors`] or [`LimitExceeded::Handles`].
+    pub fn push_tensor<T: Send + 'static>(
+        &mut self,
+        tensor: Tensor,
+        wrap: fn(Tensor) -> T,
+    ) -> wasmtime::Result<Resource<T>> {
+        let limit = self.limits().tensor_bytes;
+        let held = self.budget.tensor_bytes.saturating_add(tensor_cost(&tensor));
+        if held > limit {
+            return Err(self.exceed(LimitExceeded::Tensors { limit }));
+        }
+        self.budget.tensor_bytes = held;
+        self.push(wrap(tensor))
+    }
+
+    /// Takes a tensor away from the guest.
+    pub fn forget_tensor(&mut self, tensor: &Tensor) {
+        self.budget.tensor_bytes = self.budget.tensor_bytes.saturating_sub(tensor_cost(tensor));
+    }
+
+    /// Takes a tensor of the contract out of the guest's hands.
+    ///
+    /// # Errors
+    /// A handle that is not one, which is a trap.
+    pub fn take_plugin_tensor(&mut self, handle: Resource<PluginTensor>) -> wasmtime::Result<Tensor> {
+        let PluginTensor(tensor) = self.table.delete(handle)?;
+        self.forget_tensor(&tensor);
+        Ok(tensor)
+    }
+
+    /// Takes a tensor of wasi:nn out of the guest's hands.
+    ///
+    /// # Errors
+    /// A handle that is not one, which is a trap.
+    pub fn take_nn_tensor(&mut self, handle: Resource<NnTensor>) -> wasmtime::Result<Tensor> {
+        let NnTensor(tensor) = self.table.delete(handle)?;
+        self.forget_tensor(&tensor);
+        Ok(tensor)
+    }
+}
+
+/// Small tensors cost their bookkeeping.
+fn tensor_cost(tensor: &Tensor) -> usize {
+    tensor.data().len().saturating_add(128)
+}
+
+impl ResourceLimiter for CallState {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let limit = self.limits().memory_bytes;
+        let held = self.budget.memory_bytes.saturating_add(desired.saturating_sub(current));
+        if held > limit {
+            self.exceed(LimitExceeded::Memory { limit });
+            return Ok(false);
+        }
+        self.budget.memory_bytes = held;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let limit = self.limits().table_elements;
+        if desired > limit {
+            self.exceed(LimitExceeded::Table { limit });
+            return Ok(false);
+        }
+        let bytes = desired.saturating_sub(current).saturating_mul(size_of::<usize>());
+        self.memory_growing(0, bytes, None)
+    }
+}
+
+impl WasiView for CallState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
