@@ -5,21 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use modelhost_core::{Signature, Tensor, TensorDescription};
-use wasmtime::Store;
-use wasmtime::component::{Component, Resource};
+use modelhost_core::{Signature, TensorDescription};
+use wasmtime::component::Component;
 
-use crate::bindings::exports::modelhost::plugin::predictor;
-use crate::bindings::{Plugin as Bindings, PluginPre};
+use crate::bindings::PluginPre;
 use crate::call::{CallError, Parameter};
-use crate::log::CallLog;
 use crate::refusal::Refusal;
 use crate::runtime::Runtime;
+use crate::sandbox::{Answer, NamedTensors, Sandbox, last_sentence};
 use crate::signature::check_signature;
-use crate::state::{CallState, Graphs, LimitExceeded, PluginTensor};
-
-/// Named tensors, in the order in which they came.
-pub type NamedTensors = Vec<(String, Tensor)>;
+use crate::state::{CallState, Graphs};
 
 /// A version that is ready to be called. Shared by all its calls.
 pub struct Plugin {
@@ -67,10 +62,7 @@ impl Plugin {
         let plugin = self.clone();
         let limit = self.runtime.settings().limits.wall_time();
         let answer = self.runtime.run(limit, move |deadline| async move {
-            let (mut store, bindings) = plugin.instantiate(deadline).await?;
-            let answer = bindings.modelhost_plugin_predictor().call_signature(&mut store).await;
-            let signature = answer.map_err(|trap| explain(&trap, store.data()))?.map_err(CallError::from)?;
-            Ok(Signature::from(signature))
+            plugin.sandbox(deadline).await?.signature().await
         });
         let signature = answer.await.map_err(|error| Refusal::DoesNotStart { reason: error.to_string() })?;
         check_signature(&signature)?;
@@ -90,50 +82,24 @@ impl Plugin {
         inputs: NamedTensors,
         parameters: Vec<(String, Parameter)>,
         timeout: Duration,
-    ) -> Result<NamedTensors, CallError> {
+    ) -> Result<Answer, CallError> {
         let plugin = self.clone();
         let signature = signature.clone();
         let call = move |deadline| async move {
-            let outputs = plugin.call_predict(inputs, parameters, deadline).await?;
-            in_signature_order(&signature, outputs)
+            let mut answer = plugin.sandbox(deadline).await?.predict(inputs, parameters).await?;
+            answer.outputs = in_signature_order(&signature, answer.outputs)?;
+            Ok(answer)
         };
         self.runtime.run(timeout.min(self.runtime.settings().limits.wall_time()), call).await
     }
 
-    async fn call_predict(
-        &self,
-        inputs: NamedTensors,
-        parameters: Vec<(String, Parameter)>,
-        deadline: Instant,
-    ) -> Result<NamedTensors, CallError> {
-        let (mut store, bindings) = self.instantiate(deadline).await?;
-        let mut handles = Vec::with_capacity(inputs.len());
-        for (name, tensor) in inputs {
-            let pushed = store.data_mut().push_tensor(tensor, PluginTensor);
-            handles.push((name, pushed.map_err(|trap| explain(&trap, store.data()))?));
-        }
-        let parameters: Vec<_> = parameters.into_iter().map(|(name, value)| (name, value.into())).collect();
-        let predictor = bindings.modelhost_plugin_predictor();
-        let answer = predictor.call_predict(&mut store, &handles, &parameters).await;
-        let outputs = answer.map_err(|trap| explain(&trap, store.data()))?.map_err(CallError::from)?;
-        take_outputs(store.data_mut(), outputs)
-    }
-
-    async fn instantiate(&self, deadline: Instant) -> Result<(Store<CallState>, Bindings), CallError> {
-        let services = self.runtime.services();
-        let log = CallLog::new(self.origin.clone(), services.limits.log_bytes);
-        let state = CallState::new(services.clone(), self.graphs.clone(), log, deadline);
-        let mut store = Store::new(self.runtime.engine(), state);
-        store.limiter(|state| state);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
-        // What a guest may pass to the host in one call: its tensors, and some names.
-        store.set_hostcall_fuel(services.limits.tensor_bytes.saturating_add(1 << 20));
-        store.set_max_component_handles(services.limits.handles);
-        match self.pre.instantiate_async(&mut store).await {
-            Ok(bindings) => Ok((store, bindings)),
-            Err(error) => Err(explain(&error, store.data())),
-        }
+    /// Makes a sandbox for a call that has to be over at `deadline`.
+    ///
+    /// # Errors
+    /// [`CallError::Overloaded`] where all sandboxes are taken; a plugin that traps when it starts.
+    pub async fn sandbox(&self, deadline: Instant) -> Result<Sandbox, CallError> {
+        let state = CallState::new(self.runtime.services(), &self.graphs, &self.origin, deadline);
+        Sandbox::start(self.runtime.engine(), &self.pre, state).await
     }
 }
 
@@ -164,88 +130,10 @@ fn check_resources(component: &Component, runtime: &Runtime) -> Result<(), Refus
     Ok(())
 }
 
-fn take_outputs(
-    state: &mut CallState,
-    outputs: Vec<(String, Resource<PluginTensor>)>,
-) -> Result<NamedTensors, CallError> {
-    let limit = state.limits().output_bytes;
-    let mut total = 0_usize;
-    let mut tensors = Vec::with_capacity(outputs.len());
-    for (name, handle) in outputs {
-        let tensor = state
-            .take_plugin_tensor(handle)
-            .map_err(|_| CallError::ContractViolation { reason: "an output is not a tensor".to_owned() })?;
-        total = total.saturating_add(tensor.data().len());
-        if total > limit {
-            return Err(CallError::LimitExceeded(LimitExceeded::Output { limit }));
-        }
-        tensors.push((name, tensor));
-    }
-    Ok(tensors)
-}
-
 fn in_signature_order(signature: &Signature, mut outputs: NamedTensors) -> Result<NamedTensors, CallError> {
     TensorDescription::check_all(&signature.outputs, "output", &outputs)
         .map_err(|mismatch| CallError::ContractViolation { reason: mismatch.to_string() })?;
     let position = |name: &str| signature.outputs.iter().position(|described| described.name == name);
     outputs.sort_by_key(|(name, _)| position(name));
     Ok(outputs)
-}
-
-/// What a trap means to somebody who cannot see into the sandbox.
-fn explain(error: &wasmtime::Error, state: &CallState) -> CallError {
-    if let Some(limit) = error.downcast_ref::<LimitExceeded>().or(state.exceeded.as_ref()) {
-        return CallError::LimitExceeded(limit.clone());
-    }
-    if let Some(trap) = error.downcast_ref::<wasmtime::Trap>() {
-        return CallError::Trapped { reason: trap.to_string() };
-    }
-    if error.downcast_ref::<wasmtime_wasi::I32Exit>().is_some() {
-        return CallError::Trapped { reason: "it called exit".to_owned() };
-    }
-    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-        return CallError::Overloaded;
-    }
-    CallError::Trapped { reason: last_sentence(error) }
-}
-
-/// The last cause says what is wrong; the outer ones and the backtrace say where, in terms of the host.
-fn last_sentence(error: &wasmtime::Error) -> String {
-    error.chain().last().map_or_else(|| error.to_string(), ToString::to_string)
-}
-
-impl From<predictor::Error> for CallError {
-    fn from(error: predictor::Error) -> CallError {
-        match error {
-            predictor::Error::InvalidInput(message) => CallError::InvalidInput { message: shortened(message) },
-            predictor::Error::Unavailable(message) => CallError::Unavailable { message: shortened(message) },
-            predictor::Error::Internal(message) => CallError::Internal { message: shortened(message) },
-        }
-    }
-}
-
-/// A plugin's sentence reaches clients and the log; it may be of any length and content.
-fn shortened(message: String) -> String {
-    const MAX_CHARACTERS: usize = 1_000;
-    message.chars().take(MAX_CHARACTERS).map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-impl From<predictor::Signature> for Signature {
-    fn from(signature: predictor::Signature) -> Signature {
-        Signature {
-            inputs: signature.inputs.into_iter().map(TensorDescription::from).collect(),
-            outputs: signature.outputs.into_iter().map(TensorDescription::from).collect(),
-        }
-    }
-}
-
-impl From<Parameter> for predictor::Parameter {
-    fn from(parameter: Parameter) -> predictor::Parameter {
-        match parameter {
-            Parameter::Boolean(value) => predictor::Parameter::Boolean(value),
-            Parameter::Integer(value) => predictor::Parameter::Integer(value),
-            Parameter::Number(value) => predictor::Parameter::Number(value),
-            Parameter::Text(value) => predictor::Parameter::Text(value),
-        }
-    }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use modelhost_core::Tensor;
 use modelhost_inference::Graph;
@@ -85,8 +85,19 @@ pub struct CallState {
     pub log: CallLog,
     /// The first limit that was hit.
     pub exceeded: Option<LimitExceeded>,
+    /// When the first inference began, and how long all of them took.
+    pub inference: InferenceTime,
     wasi: WasiCtx,
     budget: Budget,
+}
+
+/// The part of a call that was inference.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InferenceTime {
+    /// When the first one began.
+    pub first: Option<Instant>,
+    /// All of them together.
+    pub total: Duration,
 }
 
 /// Counts what a call holds.
@@ -97,21 +108,28 @@ struct Budget {
 }
 
 impl CallState {
-    /// The state of a call that has to be over at `deadline`.
-    pub fn new(services: Arc<Services>, graphs: Arc<Graphs>, log: CallLog, deadline: Instant) -> CallState {
+    /// The state of a call of the plugin `origin` that has to be over at `deadline`.
+    pub fn new(
+        services: &Arc<Services>,
+        graphs: &Arc<Graphs>,
+        origin: &Arc<str>,
+        deadline: Instant,
+    ) -> CallState {
+        let log = CallLog::new(origin.clone(), services.limits.log_bytes);
         let mut table = ResourceTable::new();
         table.set_max_capacity(services.limits.handles);
         let mut wasi = WasiCtx::builder();
         wasi.stdout(log.stdout()).stderr(log.stderr()).max_random_size(64 << 10).allow_tcp(false).allow_udp(false);
         CallState {
             table,
-            graphs,
+            graphs: graphs.clone(),
+            services: services.clone(),
             deadline,
+            log,
             exceeded: None,
+            inference: InferenceTime::default(),
             wasi: wasi.build(),
             budget: Budget::default(),
-            services,
-            log,
         }
     }
 

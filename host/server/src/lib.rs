@@ -1,1 +1,49 @@
-//! stub
+//! The HTTP API of modelhost: sockets, limits, routes, the JSON of the Open Inference Protocol under `/v2`,
+//! and modelhost's own API under `/v1`. What a request means is for `serving` to say; only this crate knows
+//! HTTP.
+//!
+//! # Addresses
+//!
+//! | method and path | what it does |
+//! | --- | --- |
+//! | `GET /` | names the entry points |
+//! | `GET /metrics` | metrics in the text format of Prometheus |
+//! | `GET /v2` | server metadata |
+//! | `GET /v2/health/live`, `GET /v2/health/ready` | `{"live":true}`, `{"ready":true}`; 503 while not ready |
+//! | `GET /v2/models/{m}[/versions/{v}]` | model metadata |
+//! | `GET /v2/models/{m}[/versions/{v}]/ready` | 200, 503 where it cannot answer, 404 where it does not exist |
+//! | `POST /v2/models/{m}[/versions/{v}]/infer` | inference; `{v}` is a number or an alias |
+//! | `POST /v1/models/{m}/versions[?deploy=true&comment=…]` | upload: the body is the component; 201, or 200 where the same bytes exist |
+//! | `GET /v1/models`, `/v1/models/{m}`, `…/versions`, `…/versions/{v}`, `…/revisions`, `…/deployment` | what there is |
+//! | `PUT /v1/models/{m}/deployment` | `{"traffic":[{"version":3,"percent":100}],"comment":"why"}` |
+//! | `POST /v1/models/{m}/rollback` | `{"revision":2,"comment":"why"}`, both optional; without a number the revision before |
+//! | `PUT`, `DELETE /v1/models/{m}/aliases/{alias}` | `{"version":3}` |
+//! | `DELETE /v1/models/{m}/versions/{v}` | by number; 409 while it is deployed or has an alias |
+//!
+//! Every GET may be a HEAD. An error is always `{"error":"one sentence"}`.
+//!
+//! # Headers
+//!
+//! - `X-Request-Id`: taken over into the log and the response where it is up to 128 printable characters, else made.
+//! - `ETag` on everything about one model is its generation; a change with `If-Match: "7"` is refused with 412
+//!   where the generation is another by now. Without `If-Match` a change is unconditional.
+//! - `From` says who makes a change, for the records. It proves nothing.
+
+mod activity;
+mod body;
+pub mod codec;
+mod connection;
+mod error;
+mod handlers;
+mod headers;
+mod object;
+mod reply;
+mod request_record;
+mod routes;
+mod server;
+mod service;
+mod settings;
+mod telemetry;
+
+pub use server::{BoundServer, Server, ServerError, Stopped};
+pub use settings::{InvalidSetting, ServerSettings};

@@ -2,8 +2,9 @@
 //! gives handles, so elements are not copied.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use modelhost_core::{Datatype, Digest, Tensor};
+use modelhost_core::{Datatype, Digest, InvalidTensor, Tensor};
 use modelhost_inference::{ComputeError, Graph, LoadError, RunLimits};
 use wasmtime::component::Resource;
 
@@ -133,11 +134,19 @@ impl inference::HostGraphExecutionContext for CallState {
         let graph: Arc<Graph> = graph.clone();
         let mut tensors = Vec::with_capacity(inputs.len());
         for (name, handle) in inputs {
-            tensors.push((name, self.take_nn_tensor(handle)?));
+            let tensor = self.take_nn_tensor(handle)?;
+            match as_graph_input(&graph, &name, tensor) {
+                Ok(tensor) => tensors.push((name, tensor)),
+                Err(invalid) => return self.fail(ErrorCode::InvalidArgument, format!("input {name:?}: {invalid}")),
+            }
         }
         let limits = RunLimits::new(self.deadline, self.limits().graph_value_bytes);
         let services = self.services.clone();
-        let outputs = match services.executor.compute(&graph, tensors, limits).await {
+        let began = Instant::now();
+        self.inference.first.get_or_insert(began);
+        let computed = services.executor.compute(&graph, tensors, limits).await;
+        self.inference.total += began.elapsed();
+        let outputs = match computed {
             Ok(outputs) => outputs,
             Err(error) => return self.fail(compute_error_code(&error), error.to_string()),
         };
@@ -172,6 +181,16 @@ impl errors::HostError for CallState {
         self.table.delete(error)?;
         Ok(())
     }
+}
+
+/// wasi:nn has no BOOL: a graph that takes it is given U8.
+fn as_graph_input(graph: &Graph, name: &str, tensor: Tensor) -> Result<Tensor, InvalidTensor> {
+    let takes_bool = graph.inputs().iter().any(|input| input.name == name && input.datatype == Datatype::Bool);
+    if !(takes_bool && tensor.datatype() == Datatype::Uint8) {
+        return Ok(tensor);
+    }
+    let (_, shape, data) = tensor.into_parts();
+    Tensor::new(Datatype::Bool, shape, data)
 }
 
 /// The same elements as a tensor that wasi:nn can describe; a sentence where it cannot.

@@ -1,0 +1,102 @@
+//! `push`: from a file to a version.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::BinaryBytes;
+use modelhost_core::ModelName;
+use modelhost_registry::{Revision, Version};
+use serde::Deserialize;
+
+use super::Session;
+use super::versions::tensors;
+use crate::client::Answer;
+use crate::component_file;
+use crate::failure::Failure;
+use crate::upload_progress::UploadProgress;
+
+/// What to upload, and what to do with it.
+#[derive(Debug, Args)]
+pub struct Push {
+    /// A component (.wasm), or a network (.onnx), which is put into the generic plugin
+    file: PathBuf,
+    /// The model that gets a new version; made if there is none of this name
+    #[arg(long)]
+    model: ModelName,
+    /// Let the version answer for its model at once
+    #[arg(long)]
+    deploy: bool,
+    /// Why it is deployed, for the log of revisions
+    #[arg(long, requires = "deploy")]
+    comment: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Uploaded {
+    #[serde(flatten)]
+    version: Version,
+    created: bool,
+    #[serde(default)]
+    deployed: Option<Revision>,
+}
+
+/// Uploads, and shows how it goes on.
+///
+/// # Errors
+/// A file that is no model, or a host that does not take it.
+pub fn run(arguments: &Push, session: &Session) -> Result<(), Failure> {
+    let mut upload = component_file::open(&arguments.file)?;
+    let name = arguments.file.file_name().unwrap_or_default().display().to_string();
+    let progress = UploadProgress::start(&name, upload.length);
+    let mut bytes = progress.watch(&mut upload.bytes);
+    let answer = session.client.upload(&path(arguments), upload.length, &mut bytes);
+    drop(progress);
+    session.show(&answer?, |answer| describe(arguments, answer))
+}
+
+fn path(arguments: &Push) -> String {
+    let mut path = format!("/v1/models/{}/versions", arguments.model);
+    if arguments.deploy {
+        path.push_str("?deploy=true");
+        if let Some(comment) = &arguments.comment {
+            path.push_str("&comment=");
+            path.extend(form_urlencoded::byte_serialize(comment.as_bytes()));
+        }
+    }
+    path
+}
+
+fn describe(arguments: &Push, answer: &Answer) -> Result<String, Failure> {
+    let Uploaded { version, created, deployed } = answer.read()?;
+    let model = &arguments.model;
+    let number = version.number;
+    let size = BinaryBytes(version.size_bytes);
+    let first = if created {
+        format!("version {number} of {model} is ready: {size}, {}", version.digest)
+    } else {
+        format!("version {number} of {model} has these bytes already: {}", version.digest)
+    };
+    let deployment = match deployed {
+        Some(revision) => format!("deployed as revision {}", revision.number),
+        None if arguments.deploy => "it is deployed already".to_owned(),
+        None => format!("it answers by its number; for all requests: modelhost deploy {model} {number}"),
+    };
+    Ok(format!("{first}\n{}\n{deployment}", tensors(&version.signature)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_survives_the_query() {
+        let push = Push {
+            file: "f".into(),
+            model: "income".parse().unwrap(),
+            deploy: true,
+            comment: Some("50 % & more".to_owned()),
+        };
+        assert_eq!(path(&push), "/v1/models/income/versions?deploy=true&comment=50+%25+%26+more");
+        assert_eq!(path(&Push { deploy: false, comment: None, ..push }), "/v1/models/income/versions");
+    }
+}

@@ -1,0 +1,76 @@
+//! Uses of listed operators whose answers are wrong. Each comes from a case of the conformance run.
+
+use tract_onnx::pb::{AttributeProto, NodeProto};
+
+/// Why this use of a listed operator is refused.
+pub(super) fn refusal(node: &NodeProto) -> Option<&'static str> {
+    let node = Uses(node);
+    let (is_wrong, reason) = match node.0.op_type.as_str() {
+        "BatchNormalization" | "Dropout" => (node.trains(), "training mode"),
+        "ConstantOfShape" => (node.attribute("value").is_none(), "without value"),
+        "GRU" | "LSTM" | "RNN" => return recurrent(&node),
+        "LinearClassifier" => (node.scores_two_classes_by_one(), "two classes from one score without LOGISTIC"),
+        "LinearRegressor" => (!node.text_is("post_transform", "NONE", &["NONE"]), "post_transform"),
+        "Normalizer" => (!node.text_is("norm", "MAX", &["L1", "L2"]), "norm MAX"),
+        "Pad" => (!node.text_is("mode", "constant", &["constant"]) && node.has_input(2), "constant with another mode"),
+        "Resize" => (
+            node.text_is("coordinate_transformation_mode", "half_pixel", &["align_corners"]),
+            "coordinate_transformation_mode align_corners",
+        ),
+        "SpaceToDepth" => (!node.text_is("mode", "DCR", &["DCR"]), "mode"),
+        "Squeeze" => (node.attribute("axes").is_none() && !node.has_input(1), "without axes"),
+        _ => return None,
+    };
+    is_wrong.then_some(reason)
+}
+
+/// Only what the cases cover: other activations and clipping are not in them.
+const RECURRENT_ATTRIBUTES: [&str; 4] = ["direction", "hidden_size", "layout", "linear_before_reset"];
+const SEQUENCE_LENGTHS: usize = 4;
+const PEEPHOLES: usize = 7;
+
+fn recurrent(node: &Uses<'_>) -> Option<&'static str> {
+    if !node.text_is("direction", "forward", &["forward", "bidirectional"]) {
+        return Some("direction reverse");
+    }
+    if node.has_input(SEQUENCE_LENGTHS) || node.has_input(PEEPHOLES) {
+        return Some("sequence lengths or peepholes");
+    }
+    let is_covered = |attribute: &AttributeProto| RECURRENT_ATTRIBUTES.contains(&attribute.name.as_str());
+    (!node.0.attribute.iter().all(is_covered)).then_some("activations or clipping")
+}
+
+struct Uses<'a>(&'a NodeProto);
+
+impl Uses<'_> {
+    fn attribute(&self, name: &str) -> Option<&AttributeProto> {
+        self.0.attribute.iter().find(|attribute| attribute.name == name)
+    }
+
+    /// Whether a text attribute, which has this default, is one of these.
+    fn text_is(&self, name: &str, default: &str, accepted: &[&str]) -> bool {
+        let value = self.attribute(name).map_or(default.as_bytes(), |attribute| &attribute.s);
+        accepted.iter().any(|accepted| accepted.as_bytes() == value)
+    }
+
+    fn number(&self, name: &str) -> i64 {
+        self.attribute(name).map_or(0, |attribute| attribute.i)
+    }
+
+    /// Optional inputs that are left out have an empty name.
+    fn has_input(&self, index: usize) -> bool {
+        self.0.input.get(index).is_some_and(|name| !name.is_empty())
+    }
+
+    fn trains(&self) -> bool {
+        self.number("training_mode") != 0 || (self.0.op_type == "Dropout" && self.has_input(2))
+    }
+
+    fn scores_two_classes_by_one(&self) -> bool {
+        let length = |name| self.attribute(name).map_or(0, |attribute: &AttributeProto| attribute.ints.len());
+        let scores = self.attribute("intercepts").map_or(0, |attribute| attribute.floats.len());
+        let classes = length("classlabels_ints");
+        // Without intercepts, or with labels of text, there are no cases.
+        classes == 0 || scores == 0 || (classes != scores && !self.text_is("post_transform", "NONE", &["LOGISTIC"]))
+    }
+}

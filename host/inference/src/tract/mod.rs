@@ -1,0 +1,114 @@
+//! The engine that is built in: tract, a library in Rust that runs ONNX networks on the processor.
+//!
+//! Loading goes forward through these steps, each in a module of its own: `proto` decodes the file, `operators` refuses
+//! what is not known to run correctly, `load` analyses and optimises, `network` is the result, `run` runs it within
+//! limits, `tensors` converts values.
+
+mod conditions;
+mod constants;
+mod load;
+mod memory;
+mod network;
+mod operators;
+mod proto;
+mod run;
+mod symbols;
+mod tensors;
+
+use std::sync::Arc;
+use std::{panic, thread};
+
+use crate::engine::{Engine, ExecutableGraph, LoadError};
+use crate::executor::panic_message;
+
+pub use operators::{CLASSICAL_OPERATORS, STANDARD_OPERATORS};
+
+/// The engine tract. Each run uses one thread: with many requests at once that gives the most throughput.
+#[derive(Clone, Debug)]
+pub struct TractEngine {
+    max_constant_bytes: u64,
+    check_operators: bool,
+}
+
+/// tract recurses over nested subgraphs and over expressions of symbolic dimensions. Reserved address space, touched
+/// only as far as it is used.
+const LOAD_STACK_BYTES: usize = 64 << 20;
+
+/// See [`TractEngine::max_constant_bytes`].
+const DEFAULT_MAX_CONSTANT_BYTES: u64 = 1 << 30;
+
+impl Default for TractEngine {
+    fn default() -> TractEngine {
+        TractEngine { max_constant_bytes: DEFAULT_MAX_CONSTANT_BYTES, check_operators: true }
+    }
+}
+
+impl TractEngine {
+    /// The engine with its default limits.
+    pub fn new() -> TractEngine {
+        TractEngine::default()
+    }
+
+    /// The most bytes that one tensor may take that is computed while a graph is loaded. Default 1 GiB. A few bytes of
+    /// ONNX can ask for a constant of any size; a larger value lets an author take that much memory at each load.
+    #[must_use]
+    pub fn max_constant_bytes(self, bytes: u64) -> TractEngine {
+        TractEngine { max_constant_bytes: bytes, ..self }
+    }
+
+    /// Loads graphs whatever operators they have. Only for finding out which operators are right: the results of
+    /// others may be wrong.
+    #[must_use]
+    pub fn with_any_operator(self) -> TractEngine {
+        TractEngine { check_operators: false, ..self }
+    }
+
+    /// Checks the operators of an ONNX file, with those of nested graphs, without loading it.
+    ///
+    /// # Errors
+    /// [`LoadError::Operators`] with every operator that is refused, as [`load`](Engine::load) would give it;
+    /// [`LoadError::Invalid`] where the bytes are no ONNX file.
+    pub fn check_operators(&self, onnx: &[u8]) -> Result<(), LoadError> {
+        operators::check(&proto::decode(onnx)?)
+    }
+
+    /// The operators of an ONNX file that are refused, those of nested graphs included: `Name` or `domain.Name`,
+    /// followed by the reason in brackets where other uses of that operator are accepted. Sorted, each once.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the bytes are no usable ONNX file.
+    pub fn refused_operators(&self, onnx: &[u8]) -> Result<Vec<String>, LoadError> {
+        Ok(operators::refused(&proto::decode(onnx)?).into_iter().collect())
+    }
+
+    fn load_here(&self, onnx: &[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError> {
+        let model = proto::decode(onnx)?;
+        if self.check_operators {
+            operators::check(&model)?;
+        }
+        Ok(Arc::new(load::load(&model, self.max_constant_bytes)?))
+    }
+}
+
+impl Engine for TractEngine {
+    fn name(&self) -> &'static str {
+        "tract"
+    }
+
+    fn load(&self, onnx: &[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError> {
+        thread::scope(|scope| {
+            let loading = thread::Builder::new()
+                .name("graph-load".into())
+                .stack_size(LOAD_STACK_BYTES)
+                .spawn_scoped(scope, || panic::catch_unwind(panic::AssertUnwindSafe(|| self.load_here(onnx))))
+                .map_err(LoadError::Read)?;
+            // A panic is caught inside the thread; should one still come out, it has the same meaning.
+            loading.join().unwrap_or_else(Err).unwrap_or_else(|panic| Err(panicked(&*panic)))
+        })
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> LoadError {
+    tracing::warn!("tract panicked while it loaded a graph: {}", panic_message(panic));
+    LoadError::Unsupported { reason: "the engine tract failed unexpectedly while it loaded the graph".into() }
+}

@@ -1,0 +1,105 @@
+//! A loaded network: its tensors, and a plan for every shape or one for each.
+
+use std::sync::Arc;
+
+use modelhost_core::{Tensor, TensorDescription};
+use parking_lot::Mutex;
+use tract_onnx::prelude::InferenceModel;
+
+use super::load;
+use super::run::Plan;
+use super::symbols::InputSymbols;
+use crate::engine::{ExecutableGraph, RunError, RunLimits};
+
+/// A network of tract.
+pub(super) struct Network {
+    pub(super) inputs: Vec<TensorDescription>,
+    pub(super) outputs: Vec<TensorDescription>,
+    pub(super) symbols: InputSymbols,
+    pub(super) plans: Plans,
+}
+
+pub(super) enum Plans {
+    /// One plan for all extents.
+    Symbolic(Plan),
+    /// tract cannot optimise this network while extents are free: a plan for each combination, when it is asked for.
+    PerShape(PerShape),
+}
+
+/// Plans for the extents that were used last.
+pub(super) struct PerShape {
+    template: InferenceModel,
+    max_constant_bytes: u64,
+    /// The one that was used last comes last.
+    recent: Mutex<Vec<(Vec<i64>, Arc<Plan>)>>,
+}
+
+/// A plan holds its own packed copy of the weights: enough for the batch sizes of one client, few enough to bound
+/// the memory.
+const MAX_PLANS: usize = 8;
+
+impl PerShape {
+    pub(super) fn new(template: InferenceModel, max_constant_bytes: u64) -> PerShape {
+        PerShape { template, max_constant_bytes, recent: Mutex::default() }
+    }
+
+    /// The plan for these extents, made on first use.
+    pub(super) fn plan(&self, symbols: &InputSymbols, extents: &[i64]) -> Result<Arc<Plan>, RunError> {
+        if let Some(plan) = self.known(extents) {
+            return Ok(plan);
+        }
+        // Not under the lock: other shapes go on meanwhile. Two runs may make the same plan; one of them is kept.
+        let plan = load::plan_for(&self.template, symbols, extents, self.max_constant_bytes);
+        let plan = plan.map_err(|error| RunError::InvalidInput {
+            reason: format!("the network does not accept inputs of these shapes: {error}"),
+        })?;
+        let plan = Arc::new(plan);
+        self.keep(extents, plan.clone());
+        Ok(plan)
+    }
+
+    fn known(&self, extents: &[i64]) -> Option<Arc<Plan>> {
+        let mut recent = self.recent.lock();
+        let index = recent.iter().position(|(known, _)| known == extents)?;
+        let entry = recent.remove(index);
+        let plan = entry.1.clone();
+        recent.push(entry);
+        Some(plan)
+    }
+
+    fn keep(&self, extents: &[i64], plan: Arc<Plan>) {
+        let mut recent = self.recent.lock();
+        recent.retain(|(known, _)| known != extents);
+        if recent.len() >= MAX_PLANS {
+            recent.remove(0);
+        }
+        recent.push((extents.to_vec(), plan));
+    }
+}
+
+impl ExecutableGraph for Network {
+    fn inputs(&self) -> &[TensorDescription] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[TensorDescription] {
+        &self.outputs
+    }
+
+    fn run(&self, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
+        let names: Vec<&str> = self.inputs.iter().map(|input| input.name.as_str()).collect();
+        let extents = self.symbols.bind(&names, &inputs)?;
+        let values = || self.symbols.values(&extents);
+        match &self.plans {
+            Plans::Symbolic(plan) => {
+                plan.check_memory(&extents, values, limits.max_tensor_bytes)?;
+                plan.run(&inputs, limits)
+            }
+            Plans::PerShape(plans) => {
+                let plan = plans.plan(&self.symbols, &extents)?;
+                plan.check_memory(&extents, values, limits.max_tensor_bytes)?;
+                plan.run(&inputs, limits)
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Which operators of ONNX this engine is known to run correctly.
+//!
+//! The lists come from evidence, not from tract's documentation: the program `examples/operator_conformance` ran the
+//! engine over the cases of the Python package `onnx` and over cases answered by ONNX Runtime (older operator sets,
+//! exports of scikit-learn, extreme values), each with fixed and free extents and with constants in place of inputs.
+//! An operator is listed if none of at least five accepted cases had a wrong answer, NaN among the inputs aside; where
+//! only certain attributes gave wrong answers, `conditions` refuses those. `OPERATORS.md` has the figures.
+
+use std::collections::BTreeSet;
+
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
+
+use super::conditions;
+use super::proto::nested_graphs;
+use crate::engine::LoadError;
+
+/// The listed operators of the default domain, sorted.
+pub const STANDARD_OPERATORS: &[&str] = &[
+    "Abs", "Acos", "Acosh", "Add", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh", "AveragePool",
+    "BatchNormalization", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "CastLike", "Ceil", "Clip",
+    "Concat", "Constant", "ConstantOfShape", "Conv", "ConvInteger", "ConvTranspose", "Cos", "Cosh", "CumSum",
+    "DepthToSpace", "DequantizeLinear", "Div", "Dropout", "Einsum", "Elu", "Equal", "Erf", "Exp", "Expand", "EyeLike",
+    "Flatten", "Floor", "GRU", "Gather", "GatherElements", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool",
+    "Greater", "GreaterOrEqual", "GridSample", "GroupNormalization", "HardSigmoid", "HardSwish", "Hardmax",
+    "Identity", "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LSTM", "LayerNormalization", "LeakyRelu", "Less",
+    "LessOrEqual", "Log", "LpNormalization", "MatMul", "MatMulInteger", "Max", "MaxPool", "Mean",
+    "MeanVarianceNormalization", "Min", "Mod", "Mul", "Neg", "Not", "OneHot", "Or", "PRelu", "Pad", "Pow",
+    "RMSNormalization", "RNN", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum",
+    "ReduceMean", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Resize",
+    "RotaryEmbedding", "Round", "ScatterElements", "ScatterND", "Selu", "Shape", "Shrink", "Sigmoid", "Sign", "Sin",
+    "Sinh", "Size", "Slice", "Softmax", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tan",
+    "Tanh", "ThresholdedRelu", "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor",
+];
+
+/// The listed operators of the domain `ai.onnx.ml`, sorted. Tree ensembles are not among them: tract gives wrong
+/// labels for those with two classes.
+pub const CLASSICAL_OPERATORS: &[&str] =
+    &["ArrayFeatureExtractor", "LinearClassifier", "LinearRegressor", "Normalizer"];
+
+/// A message with more names than this helps nobody.
+const MAX_NAMED: usize = 10;
+
+/// Every operator of the model that is refused, nested graphs included: `Name` or `domain.Name`, followed by the
+/// reason where other uses of that operator are accepted.
+pub(super) fn refused(model: &ModelProto) -> BTreeSet<String> {
+    let own: BTreeSet<(&str, &str)> = model.functions.iter().map(|f| (domain_of(f.domain()), f.name())).collect();
+    let mut refused = BTreeSet::new();
+    if let Some(graph) = &model.graph {
+        collect_refused(graph, &own, &mut refused);
+    }
+    refused
+}
+
+/// Checks every operator of the model and of the graphs nested in it.
+///
+/// # Errors
+/// [`LoadError::Operators`] with those that are refused, sorted.
+pub(super) fn check(model: &ModelProto) -> Result<(), LoadError> {
+    let refused = refused(model);
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let more = refused.len().saturating_sub(MAX_NAMED);
+    let mut operators: Vec<String> = refused.into_iter().take(MAX_NAMED).collect();
+    if more > 0 {
+        operators.push(format!("and {more} more"));
+    }
+    Err(LoadError::Operators { operators })
+}
+
+fn collect_refused(graph: &GraphProto, own: &BTreeSet<(&str, &str)>, refused: &mut BTreeSet<String>) {
+    for node in &graph.node {
+        refused.extend(refusal(node, own));
+        nested_graphs(node).for_each(|nested| collect_refused(nested, own, refused));
+    }
+}
+
+/// The name under which a node is refused.
+///
+/// tract looks operators up by name alone. A function of the model's own, or an operator of another domain, would run
+/// as the standard operator of the same name: so both are refused by the domain.
+fn refusal(node: &NodeProto, own: &BTreeSet<(&str, &str)>) -> Option<String> {
+    let domain = domain_of(&node.domain);
+    let operator = node.op_type.as_str();
+    let name = if domain.is_empty() { operator.to_owned() } else { format!("{domain}.{operator}") };
+    if own.contains(&(domain, operator)) {
+        return Some(format!("{name} (a function of the model's own)"));
+    }
+    let listed = match domain {
+        "" => STANDARD_OPERATORS,
+        "ai.onnx.ml" => CLASSICAL_OPERATORS,
+        _ => &[],
+    };
+    if listed.binary_search(&operator).is_err() {
+        return Some(name);
+    }
+    conditions::refusal(node).map(|reason| format!("{name} ({reason})"))
+}
+
+/// The default domain has two names.
+fn domain_of(domain: &str) -> &str {
+    if domain == "ai.onnx" { "" } else { domain }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_sorted_for_binary_search() {
+        assert!(STANDARD_OPERATORS.is_sorted());
+        assert!(CLASSICAL_OPERATORS.is_sorted());
+    }
+}

@@ -1,0 +1,83 @@
+//! One run of a plan within its limits.
+
+use modelhost_core::Tensor;
+use tract_onnx::prelude::{SymbolValues, TValue, TVec, TypedSimplePlan, TypedSimpleState};
+use tract_onnx::tract_core::plan;
+
+use super::memory::{MemoryPlan, Peak};
+use super::tensors;
+use crate::engine::{RunError, RunLimits};
+
+/// A graph that is ready to run, for any extents of its symbols.
+pub(super) struct Plan {
+    plan: std::sync::Arc<TypedSimplePlan>,
+    memory: MemoryPlan,
+    /// The last extents that were looked at, and their peak: requests of one client mostly have one shape.
+    last_peak: parking_lot::Mutex<Option<(Vec<i64>, Peak)>>,
+}
+
+impl Plan {
+    pub(super) fn new(plan: std::sync::Arc<TypedSimplePlan>, memory: MemoryPlan) -> Plan {
+        Plan { plan, memory, last_peak: parking_lot::Mutex::default() }
+    }
+
+    pub(super) fn model(&self) -> &tract_onnx::prelude::TypedModel {
+        self.plan.model()
+    }
+
+    /// Whether a run with these extents stays within the memory limit.
+    pub(super) fn check_memory(
+        &self,
+        extents: &[i64],
+        values: impl FnOnce() -> SymbolValues,
+        limit: u64,
+    ) -> Result<(), RunError> {
+        let mut last = self.last_peak.lock();
+        let peak = match &*last {
+            Some((known, peak)) if known == extents => peak,
+            _ => {
+                let peak = self.memory.peak(&values());
+                &last.insert((extents.to_vec(), peak)).1
+            }
+        };
+        if peak.bytes > limit {
+            return Err(RunError::TooLarge { operator: peak.operator.clone(), bytes: peak.bytes, limit });
+        }
+        Ok(())
+    }
+
+    /// Runs on this thread. The limits are looked at before each operator.
+    pub(super) fn run(&self, inputs: &[Tensor], limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
+        let inputs: TVec<TValue> =
+            inputs.iter().map(|input| tensors::to_tract(input).map(TValue::from)).collect::<Result<_, _>>()?;
+        let mut state = TypedSimpleState::new_from_inputs(&self.plan, inputs)
+            .map_err(|error| RunError::InvalidInput { reason: root_cause(&error) })?;
+        let mut stopped = None;
+        let ended = state.exec_plan_with_eval(|context, op_state, node, inputs| {
+            limits.check().map_err(|error| {
+                stopped = Some(error);
+                Stopped
+            })?;
+            plan::eval(context, op_state, node, inputs)
+        });
+        if let Some(error) = stopped {
+            return Err(error);
+        }
+        ended.map_err(|error| RunError::Failed { reason: root_cause(&error) })?;
+        let outputs = state.outputs().map_err(|error| RunError::Failed { reason: root_cause(&error) })?;
+        // Freed here, the intermediate values are not kept by what the caller does with the outputs.
+        drop(state);
+        outputs.into_iter().map(tensors::from_tract).collect()
+    }
+}
+
+/// Only ends the run: the reason is beside it.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped")]
+struct Stopped;
+
+/// The innermost message, which names what is wrong; those around it name tract's own steps.
+pub(super) fn root_cause(error: &tract_onnx::prelude::TractError) -> String {
+    let message = error.root_cause().to_string();
+    message.chars().take(400).collect()
+}

@@ -1,0 +1,103 @@
+//! Values across the border: the host's tensors to tract's and back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use modelhost_core::{Datatype, Tensor};
+use tract_onnx::prelude as tract;
+use tract_onnx::prelude::DatumType;
+
+use crate::engine::RunError;
+
+/// The host's word for an element type of tract; none for those that no input and no output may have.
+pub(super) fn datatype(datum_type: DatumType) -> Option<Datatype> {
+    match datum_type {
+        DatumType::Bool => Some(Datatype::Bool),
+        DatumType::U8 => Some(Datatype::Uint8),
+        DatumType::U16 => Some(Datatype::Uint16),
+        DatumType::U32 => Some(Datatype::Uint32),
+        DatumType::U64 => Some(Datatype::Uint64),
+        DatumType::I8 => Some(Datatype::Int8),
+        DatumType::I16 => Some(Datatype::Int16),
+        DatumType::I32 => Some(Datatype::Int32),
+        // Dimensions and indices are symbolic expressions inside tract; outside they are numbers.
+        DatumType::I64 | DatumType::TDim => Some(Datatype::Int64),
+        DatumType::F16 => Some(Datatype::Fp16),
+        DatumType::F32 => Some(Datatype::Fp32),
+        DatumType::F64 => Some(Datatype::Fp64),
+        _ => None,
+    }
+}
+
+/// tract's word for an element type of the host; none for BF16 and BYTES, which tract does not have.
+pub(super) fn datum_type(datatype: Datatype) -> Option<DatumType> {
+    Some(match datatype {
+        Datatype::Bool => DatumType::Bool,
+        Datatype::Uint8 => DatumType::U8,
+        Datatype::Uint16 => DatumType::U16,
+        Datatype::Uint32 => DatumType::U32,
+        Datatype::Uint64 => DatumType::U64,
+        Datatype::Int8 => DatumType::I8,
+        Datatype::Int16 => DatumType::I16,
+        Datatype::Int32 => DatumType::I32,
+        Datatype::Int64 => DatumType::I64,
+        Datatype::Fp16 => DatumType::F16,
+        Datatype::Fp32 => DatumType::F32,
+        Datatype::Fp64 => DatumType::F64,
+        Datatype::Bf16 | Datatype::Bytes => return None,
+    })
+}
+
+/// The tensor for tract. Copies the elements once: tract's kernels need memory that they own, aligned to a vector of
+/// the processor, and the bytes of a request are neither.
+pub(super) fn to_tract(tensor: &Tensor) -> Result<tract::Tensor, RunError> {
+    let unsupported = || RunError::InvalidInput {
+        reason: format!("the engine tract has no tensors of {}", tensor.datatype()),
+    };
+    let datum_type = datum_type(tensor.datatype()).ok_or_else(unsupported)?;
+    let shape = extents(tensor.shape())?;
+    // SAFETY: the function checks the number of bytes. Every bit pattern is a value of these types, but for bool,
+    // where `Tensor` lets no byte but 0 and 1 pass. The platforms of this host are little-endian, as the data is.
+    unsafe { tract::Tensor::from_raw_dt(datum_type, &shape, tensor.data()) }
+        .map_err(|error| RunError::Failed { reason: error.to_string() })
+}
+
+/// A shape as tract wants it.
+pub(super) fn extents(shape: &[u64]) -> Result<Vec<usize>, RunError> {
+    let extents: Result<Vec<usize>, _> = shape.iter().map(|extent| usize::try_from(*extent)).collect();
+    let extents = extents.ok().filter(|extents| fits_without_zeros(extents));
+    extents.ok_or_else(|| RunError::InvalidInput { reason: format!("shape {shape:?} is too large for this machine") })
+}
+
+/// tract multiplies extents in any order: even beside a zero the product must fit.
+fn fits_without_zeros(extents: &[usize]) -> bool {
+    let product = extents.iter().try_fold(1_usize, |product, extent| product.checked_mul((*extent).max(1)));
+    product.is_some_and(|product| product <= isize::MAX as usize / 16)
+}
+
+/// The host's tensor, over the memory of tract's.
+pub(super) fn from_tract(value: tract::TValue) -> Result<Tensor, RunError> {
+    let failed = |reason: String| RunError::Failed { reason };
+    let value = if value.datum_type() == DatumType::TDim {
+        let numbers = value.cast_to_dt(DatumType::I64).map_err(|error| failed(error.to_string()))?;
+        Arc::new(numbers.into_owned())
+    } else {
+        tract::IntoArcTensor::into_arc_tensor(value)
+    };
+    let datatype = datatype(value.datum_type())
+        .ok_or_else(|| failed(format!("an output has the element type {:?}", value.datum_type())))?;
+    let shape = value.shape().iter().map(|extent| *extent as u64).collect();
+    if !value.is_plain_ram() {
+        return Err(failed("an output is not stored as plain elements".into()));
+    }
+    Tensor::new(datatype, shape, Bytes::from_owner(Elements(value))).map_err(|error| failed(error.to_string()))
+}
+
+/// Keeps tract's tensor alive as long as somebody reads its elements.
+struct Elements(Arc<tract::Tensor>);
+
+impl AsRef<[u8]> for Elements {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}

@@ -1,0 +1,213 @@
+//! Files and inputs that are made to do harm: an error in bounded time and memory, never a panic.
+
+use std::time::{Duration, Instant};
+
+use modelhost_core::Datatype;
+use modelhost_inference::{Engine, LoadError, RunError, RunLimits, TractEngine};
+use prost::Message;
+use proptest::prelude::*;
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::{AttributeProto, attribute_proto::AttributeType};
+
+use crate::onnx::{Fixed, GraphBuilder, Named, graph_attribute, int_attribute, linear, tensor};
+use crate::values::{load, load_error, zeros};
+
+/// Bytes that the process has in memory at this moment.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+fn one_value(element: DataType, raw: Vec<u8>) -> AttributeProto {
+    AttributeProto {
+        name: "value".into(),
+        r#type: AttributeType::Tensor as i32,
+        t: Some(tensor("", element, &[1], raw)),
+        ..AttributeProto::default()
+    }
+}
+
+#[test]
+fn a_small_file_cannot_ask_for_a_huge_constant() {
+    // Not a multiple of 2³²: tract keeps only the lower half of a constant extent.
+    let huge = 100_000_000_000;
+    let start = GraphBuilder::new().input("x", DataType::Float, &[Fixed(1)]);
+    let constant_of_shape = start
+        .clone()
+        .integers("shape", &[1], &[huge])
+        .node_with("", "ConstantOfShape", &["shape"], &["c"], vec![one_value(DataType::Float, vec![0; 4])]);
+    let expand = start.clone().floats("one", &[1], &[1.0]).integers("shape", &[2], &[huge / 8, 8]).node(
+        "Expand",
+        &["one", "shape"],
+        &["c"],
+    );
+    let tile = start.clone().floats("one", &[1], &[1.0]).integers("times", &[1], &[huge]).node(
+        "Tile",
+        &["one", "times"],
+        &["c"],
+    );
+    let range = start.clone().integers("from", &[], &[0]).integers("to", &[], &[huge]).integers("step", &[], &[1]);
+    let range = range.node("Range", &["from", "to", "step"], &["c"]);
+    let range = range.node_with("", "Cast", &["c"], &["f"], vec![int_attribute("to", 1)]);
+    let before = resident_bytes();
+    for (name, graph, sum) in
+        [("ConstantOfShape", constant_of_shape, "c"), ("Expand", expand, "c"), ("Tile", tile, "c"), ("Range", range, "f")]
+    {
+        let onnx = graph.node("Add", &["x", sum], &["y"]).output("y", DataType::Float, &[]).build();
+        let started = Instant::now();
+        let error = match load(&onnx) {
+            Err(error) => error,
+            Ok(graph) => panic!("{name} was loaded: {:?}", graph.outputs()),
+        };
+        assert!(matches!(error, LoadError::TooLarge { .. }), "{name}: {error}");
+        assert!(started.elapsed() < Duration::from_secs(10), "{name}");
+    }
+    assert!(resident_bytes() < before + (200 << 20), "memory was taken before the refusal");
+}
+
+#[test]
+fn huge_declared_extents_allocate_nothing() {
+    for extent in [1 << 40, i64::MAX] {
+        let onnx = GraphBuilder::new()
+            .input("x", DataType::Float, &[Fixed(extent), Fixed(extent)])
+            .node("Relu", &["x"], &["y"])
+            .output("y", DataType::Float, &[])
+            .build();
+        // Refused or loaded, but not allocated: nobody can make an input of this size.
+        let _ = load(&onnx);
+    }
+}
+
+#[test]
+fn a_run_that_needs_too_much_memory_is_refused_before_it_starts() {
+    // The outer sum of two vectors of n elements has n² elements.
+    let onnx = GraphBuilder::new()
+        .input("x", DataType::Float, &[Named("n"), Fixed(1)])
+        .node_with("", "Transpose", &["x"], &["t"], Vec::new())
+        .node("Add", &["x", "t"], &["y"])
+        .output("y", DataType::Float, &[])
+        .build();
+    let graph = load(&onnx).unwrap();
+    let limits = RunLimits::new(Instant::now() + Duration::from_secs(60), 100 << 20);
+    assert!(graph.run(vec![zeros(Datatype::Fp32, &[1000, 1])], &limits).is_ok());
+    let error = graph.run(vec![zeros(Datatype::Fp32, &[1_000_000, 1])], &limits).unwrap_err();
+    let RunError::TooLarge { bytes, limit, .. } = error else { panic!("{error}") };
+    assert!(bytes >= 4_000_000_000_000 && limit == 100 << 20, "{bytes} {limit}");
+}
+
+#[test]
+fn many_live_tensors_count_together() {
+    // Each of 64 tensors is within the limit; all are needed at the end.
+    let mut graph = GraphBuilder::new().input("x", DataType::Float, &[Named("n")]);
+    let names: Vec<String> = (0..64).map(|index| format!("t{index}")).collect();
+    for (index, name) in names.iter().enumerate() {
+        graph = graph.floats(&format!("c{index}"), &[1], &[index as f32]);
+        graph = graph.node("Add", &["x", &format!("c{index}")], &[name]);
+    }
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    let concat = vec![int_attribute("axis", 0)];
+    let onnx = graph.node_with("", "Concat", &all, &["y"], concat).output("y", DataType::Float, &[]).build();
+    let graph = load(&onnx).unwrap();
+    let limits = RunLimits::new(Instant::now() + Duration::from_secs(60), 64 << 20);
+    assert!(graph.run(vec![zeros(Datatype::Fp32, &[1 << 10])], &limits).is_ok());
+    let error = graph.run(vec![zeros(Datatype::Fp32, &[1 << 20])], &limits).unwrap_err();
+    assert!(matches!(error, RunError::TooLarge { .. }), "{error}");
+}
+
+#[test]
+fn shapes_that_depend_on_values_are_refused() {
+    let onnx = GraphBuilder::new()
+        .input("x", DataType::Float, &[Fixed(1)])
+        .input("shape", DataType::Int64, &[Fixed(2)])
+        .node("Expand", &["x", "shape"], &["y"])
+        .output("y", DataType::Float, &[])
+        .build();
+    let error = load_error(&onnx);
+    assert!(error.contains("graph is not supported"), "{error}");
+}
+
+#[test]
+fn cycles_are_refused() {
+    let onnx = GraphBuilder::new()
+        .input("x", DataType::Float, &[Fixed(1)])
+        .node("Add", &["x", "b"], &["a"])
+        .node("Relu", &["a"], &["b"])
+        .output("b", DataType::Float, &[Fixed(1)])
+        .build();
+    assert!(load_error(&onnx).contains("graph is not supported"));
+}
+
+#[test]
+fn long_chains_and_deep_nesting_do_not_overflow_the_stack() {
+    let mut chain = GraphBuilder::new().input("x0", DataType::Float, &[Fixed(1)]);
+    for step in 0..3_000 {
+        chain = chain.node("Neg", &[&format!("x{step}")], &[&format!("x{}", step + 1)]);
+    }
+    let _ = load(&chain.output("x3000", DataType::Float, &[Fixed(1)]).build());
+
+    let mut nested = GraphBuilder::new().node("Relu", &["x"], &["y"]).output("y", DataType::Float, &[]).0;
+    for _ in 0..150 {
+        let attributes = vec![graph_attribute("then_branch", nested.clone()), graph_attribute("else_branch", Default::default())];
+        nested = GraphBuilder::new().node_with("", "If", &["c"], &["y"], attributes).output("y", DataType::Float, &[]).0;
+    }
+    let mut model = linear().model();
+    model.graph = Some(nested);
+    assert!(load_error(&model.encode_to_vec()).contains("not an ONNX file"));
+}
+
+#[test]
+fn operators_without_inputs_or_with_absurd_attributes_are_errors() {
+    for (operator, attributes) in [
+        ("Add", vec![]),
+        ("Conv", vec![int_attribute("group", 0)]),
+        ("Concat", vec![int_attribute("axis", i64::MIN)]),
+        ("Softmax", vec![int_attribute("axis", 99)]),
+        ("Gemm", vec![]),
+        ("Slice", vec![]),
+        ("Constant", vec![]),
+        ("TopK", vec![int_attribute("axis", -99)]),
+    ] {
+        for inputs in [&[][..], &["x"], &["x", "x"], &["x", "", "x"]] {
+            let onnx = GraphBuilder::new()
+                .input("x", DataType::Float, &[Fixed(2), Fixed(2)])
+                .node_with("", operator, inputs, &["y"], attributes.clone())
+                .output("y", DataType::Float, &[])
+                .build();
+            let _ = load(&onnx);
+        }
+    }
+}
+
+fn never_panics(bytes: &[u8]) {
+    let engine = TractEngine::new();
+    if let Ok(graph) = engine.load(bytes) {
+        assert!(!graph.outputs().is_empty());
+    }
+    let _ = engine.refused_operators(bytes);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+        never_panics(&bytes);
+    }
+
+    #[test]
+    fn changed_models_never_panic(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+        let mut bytes = linear().build();
+        for (index, byte) in changes {
+            let at = index.index(bytes.len());
+            bytes[at] = byte;
+        }
+        never_panics(&bytes);
+    }
+
+    #[test]
+    fn cut_off_models_never_panic(at in any::<prop::sample::Index>()) {
+        let bytes = linear().build();
+        never_panics(&bytes[..at.index(bytes.len())]);
+    }
+}

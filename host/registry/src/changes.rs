@@ -1,0 +1,261 @@
+//! The changes of a registry. What forbids one is in `rules`, what one means for the records in `replay`; the
+//! order of writing is told in the crate's documentation.
+
+use jiff::Timestamp;
+use modelhost_core::{AliasName, ModelName, VersionNumber};
+
+use crate::error::RegistryError;
+use crate::journal::{self, Change, Entry};
+use crate::manifests;
+use crate::model::{Added, DeploymentChange, NewVersion, Revision, Version};
+use crate::records::{self, Head};
+use crate::recovery::{digests_of, is_visible};
+use crate::registry::{Registry, Writer, no_model, no_version};
+use crate::replay;
+use crate::rules::{check_generation, check_traffic, refuse_if_deleted, refuse_if_needed};
+
+impl Registry {
+    /// Adds a version to a model, and the model if it is new. The same bytes under the same model again are the
+    /// version that is there already.
+    ///
+    /// The component and its graphs are stored first, and their reservations kept until this returns.
+    ///
+    /// # Errors
+    /// [`RegistryError::Misuse`] where an artifact is not stored, and failures of the disk.
+    pub fn add_version(&self, model: &ModelName, new: NewVersion) -> Result<Added, RegistryError> {
+        let mut writer = self.writer.lock();
+        let head = self.head(model)?.unwrap_or_else(Head::new);
+        if let Some((number, _)) = head.versions.iter().find(|(_, digest)| **digest == new.digest) {
+            let version = self.version_record(model, *number)?.ok_or_else(|| no_version(model, *number))?;
+            return Ok(Added { version, created: false, generation: head.generation });
+        }
+        let version = number_version(head.next_version, new);
+        self.check_stored(&version)?;
+        let digests = digests_of(&version);
+        self.artifacts.references().hold(&digests);
+        let added = manifests::write(&self.data, model, &version).and_then(|()| {
+            self.commit(
+                &mut writer,
+                model,
+                head,
+                version.created,
+                Change::VersionAdded(Box::new(version.clone())),
+            )
+        });
+        match added {
+            Ok(generation) => Ok(Added { version, created: true, generation }),
+            // The version may be there after a restart: it needs its files.
+            Err(error) if writer.journal.is_stopped() => Err(error),
+            Err(error) => {
+                manifests::remove(&self.data, model, version.number);
+                self.artifacts.references().release(&digests);
+                Err(error)
+            }
+        }
+    }
+
+    /// Deletes a version, and the files that nothing else needs. Its number is not used again. A model without versions is
+    /// no longer seen, but its numbers go on where they were if it comes back.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`], [`RegistryError::PreconditionFailed`], [`RegistryError::Conflict`] while the newest
+    /// revision or an alias names it, and failures of the disk.
+    pub fn delete_version(
+        &self,
+        model: &ModelName,
+        number: VersionNumber,
+        expected: Option<u64>,
+    ) -> Result<u64, RegistryError> {
+        let mut writer = self.writer.lock();
+        let head = self.existing(model)?;
+        let version = self.version_record(model, number)?.ok_or_else(|| no_version(model, number))?;
+        check_generation(&head, expected)?;
+        refuse_if_needed(&head, number)?;
+        let generation =
+            self.commit(&mut writer, model, head, Timestamp::now(), Change::VersionDeleted(number))?;
+        manifests::remove(&self.data, model, number);
+        self.artifacts.references().release(&digests_of(&version));
+        Ok(generation)
+    }
+
+    /// Makes a new revision. Returns it, and the model's generation.
+    ///
+    /// # Errors
+    /// [`RegistryError::InvalidTraffic`] for anything but one version with 100 percent, [`RegistryError::NotFound`],
+    /// [`RegistryError::PreconditionFailed`], and failures of the disk.
+    pub fn deploy(
+        &self,
+        model: &ModelName,
+        change: DeploymentChange,
+        expected: Option<u64>,
+    ) -> Result<(Revision, u64), RegistryError> {
+        check_traffic(&change.traffic)?;
+        let mut writer = self.writer.lock();
+        let head = self.existing(model)?;
+        if let Some(share) = change.traffic.iter().find(|share| !head.versions.contains_key(&share.version)) {
+            return Err(no_version(model, share.version));
+        }
+        check_generation(&head, expected)?;
+        self.revise(&mut writer, model, head, change, None)
+    }
+
+    /// Makes a new revision that restores an older one: the one numbered `to`, or else the newest older one whose
+    /// traffic differs from the newest. Returns it, and the model's generation.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`], [`RegistryError::PreconditionFailed`], [`RegistryError::Conflict`] where there is
+    /// no such older revision or a version that it names was deleted, and failures of the disk.
+    pub fn rollback(
+        &self,
+        model: &ModelName,
+        to: Option<u64>,
+        by: Option<String>,
+        comment: Option<String>,
+        expected: Option<u64>,
+    ) -> Result<(Revision, u64), RegistryError> {
+        let mut writer = self.writer.lock();
+        let head = self.existing(model)?;
+        check_generation(&head, expected)?;
+        let target = match to {
+            Some(number) => self.revision(model, number)?.ok_or_else(|| RegistryError::NotFound {
+                what: format!("revision {number} of model \"{model}\""),
+            })?,
+            None => self.previous_revision(model, &head)?,
+        };
+        refuse_if_deleted(&head, &target)?;
+        let change = DeploymentChange { traffic: target.traffic, by, comment };
+        self.revise(&mut writer, model, head, change, Some(target.number))
+    }
+
+    /// Points an alias at a version, whether or not the alias was there. Returns the model's generation.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`], [`RegistryError::PreconditionFailed`], and failures of the disk.
+    pub fn set_alias(
+        &self,
+        model: &ModelName,
+        alias: &AliasName,
+        version: VersionNumber,
+        expected: Option<u64>,
+    ) -> Result<u64, RegistryError> {
+        let mut writer = self.writer.lock();
+        let head = self.existing(model)?;
+        if !head.versions.contains_key(&version) {
+            return Err(no_version(model, version));
+        }
+        check_generation(&head, expected)?;
+        if head.aliases.get(alias) == Some(&version) {
+            return Ok(head.generation);
+        }
+        let change = Change::AliasSet { alias: alias.clone(), version };
+        self.commit(&mut writer, model, head, Timestamp::now(), change)
+    }
+
+    /// Removes an alias. Returns the model's generation.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`], [`RegistryError::PreconditionFailed`], and failures of the disk.
+    pub fn delete_alias(
+        &self,
+        model: &ModelName,
+        alias: &AliasName,
+        expected: Option<u64>,
+    ) -> Result<u64, RegistryError> {
+        let mut writer = self.writer.lock();
+        let head = self.existing(model)?;
+        if !head.aliases.contains_key(alias) {
+            return Err(RegistryError::NotFound { what: format!("alias \"{alias}\" of model \"{model}\"") });
+        }
+        check_generation(&head, expected)?;
+        self.commit(&mut writer, model, head, Timestamp::now(), Change::AliasDeleted(alias.clone()))
+    }
+
+    fn revise(
+        &self,
+        writer: &mut Writer,
+        model: &ModelName,
+        head: Head,
+        change: DeploymentChange,
+        restores: Option<u64>,
+    ) -> Result<(Revision, u64), RegistryError> {
+        let number = head.deployment.as_ref().map_or(1, |newest| newest.number + 1);
+        let DeploymentChange { traffic, by, comment } = change;
+        let revision = Revision { number, time: Timestamp::now(), traffic, by, comment, restores };
+        let generation =
+            self.commit(writer, model, head, revision.time, Change::Deployed(revision.clone()))?;
+        Ok((revision, generation))
+    }
+
+    /// Makes a change that the rules allow. After an error nothing has changed, unless the journal has stopped.
+    fn commit(
+        &self,
+        writer: &mut Writer,
+        model: &ModelName,
+        head: Head,
+        time: Timestamp,
+        change: Change,
+    ) -> Result<u64, RegistryError> {
+        let generation = head.generation + 1;
+        let sequence = writer.next_sequence;
+        let entry =
+            Entry { format: journal::FORMAT, sequence, time, model: model.clone(), generation, change };
+        let (_, mut writes) = replay::apply(Some(head), &entry).map_err(RegistryError::Misuse)?;
+        let offset = writer.journal.append(&entry)?;
+        writer.next_sequence += 1;
+        writes.push(replay::applied(sequence, offset));
+        let stored = self.store.commit(&writes).and_then(|()| self.store.flush());
+        // The journal has the change, the store perhaps not: a later change must not build on that.
+        stored.inspect_err(|_| writer.journal.stop())?;
+        Ok(generation)
+    }
+
+    fn existing(&self, model: &ModelName) -> Result<Head, RegistryError> {
+        self.head(model)?.filter(is_visible).ok_or_else(|| no_model(model))
+    }
+
+    fn revision(&self, model: &ModelName, number: u64) -> Result<Option<Revision>, RegistryError> {
+        self.store.get(&records::revision_key(model, number))
+    }
+
+    fn previous_revision(&self, model: &ModelName, head: &Head) -> Result<Revision, RegistryError> {
+        let Some(current) = &head.deployment else {
+            return Err(RegistryError::Conflict(format!(
+                "model \"{model}\" was never deployed: nothing to roll back"
+            )));
+        };
+        for number in (1..current.number).rev() {
+            let older = self.revision(model, number)?;
+            if let Some(older) = older.filter(|older| older.traffic != current.traffic) {
+                return Ok(older);
+            }
+        }
+        Err(RegistryError::Conflict(format!(
+            "model \"{model}\" has no earlier revision that differs from the current one, number {}",
+            current.number
+        )))
+    }
+
+    fn check_stored(&self, version: &Version) -> Result<(), RegistryError> {
+        if !self.artifacts.component_path(&version.digest).exists() {
+            return Err(RegistryError::Misuse(format!("component {} was not stored", version.digest)));
+        }
+        match version.graphs.iter().find(|graph| !self.artifacts.graph_path(&graph.digest).exists()) {
+            Some(graph) => Err(RegistryError::Misuse(format!("graph {} was not stored", graph.digest))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn number_version(number: VersionNumber, new: NewVersion) -> Version {
+    Version {
+        number,
+        digest: new.digest,
+        size_bytes: new.size_bytes,
+        created: Timestamp::now(),
+        uploaded_by: new.uploaded_by,
+        signature: new.signature,
+        graphs: new.graphs,
+        metadata: new.metadata,
+        compiled_size_bytes: new.compiled_size_bytes,
+    }
+}

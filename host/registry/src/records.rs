@@ -1,0 +1,171 @@
+//! The records in sled: their keys, their form, and what they say. No sled here: `check` keeps the same records
+//! in memory to compare them.
+//!
+//! Keys are `v1/model/<name>`, `v1/version/<name>\0<number>` and `v1/revision/<name>\0<number>` with numbers in eight
+//! big-endian bytes, so that they sort, and `v1/applied`. A value is one byte, the form's number, and JSON.
+
+use std::collections::BTreeMap;
+
+use modelhost_core::{AliasName, Digest, ModelName, VersionNumber};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::RegistryError;
+use crate::model::Revision;
+use crate::sealed;
+
+/// The form of values that this host writes.
+pub(crate) const FORMAT: u8 = 1;
+pub(crate) const MODELS: &[u8] = b"v1/model/";
+pub(crate) const VERSIONS: &[u8] = b"v1/version/";
+const REVISIONS: &[u8] = b"v1/revision/";
+pub(crate) const APPLIED: &[u8] = b"v1/applied";
+
+/// All of a model that changes. What it refers to, versions and revisions, never does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Head {
+    pub(crate) generation: u64,
+    pub(crate) next_version: VersionNumber,
+    pub(crate) versions: BTreeMap<VersionNumber, Digest>,
+    pub(crate) aliases: BTreeMap<AliasName, VersionNumber>,
+    pub(crate) deployment: Option<Revision>,
+}
+
+impl Head {
+    /// Of a model that nothing has happened to yet.
+    pub(crate) fn new() -> Head {
+        Head {
+            generation: 0,
+            next_version: VersionNumber(1),
+            versions: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            deployment: None,
+        }
+    }
+}
+
+/// The last line of the journal that the records include.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Applied {
+    pub(crate) sequence: u64,
+    /// Of that line's first byte.
+    pub(crate) offset: u64,
+}
+
+/// A record to be set, or to be removed where there is no value.
+pub(crate) type Write = (Vec<u8>, Option<Vec<u8>>);
+
+/// Where records are kept.
+pub(crate) trait Records {
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RegistryError>;
+    /// All of these or none.
+    fn write(&mut self, writes: &[Write]) -> Result<(), RegistryError>;
+}
+
+/// Records in memory, for comparison.
+pub(crate) type Replica = BTreeMap<Vec<u8>, Vec<u8>>;
+
+impl Records for Replica {
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RegistryError> {
+        Ok(self.get(key).cloned())
+    }
+
+    fn write(&mut self, writes: &[Write]) -> Result<(), RegistryError> {
+        for (key, value) in writes {
+            match value {
+                Some(value) => self.insert(key.clone(), value.clone()),
+                None => self.remove(key),
+            };
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn model_key(model: &ModelName) -> Vec<u8> {
+    [MODELS, model.as_str().as_bytes()].concat()
+}
+
+pub(crate) fn version_key(model: &ModelName, number: VersionNumber) -> Vec<u8> {
+    [VERSIONS, model.as_str().as_bytes(), b"\0", &number.0.to_be_bytes()].concat()
+}
+
+pub(crate) fn revision_key(model: &ModelName, number: u64) -> Vec<u8> {
+    [&revisions_of(model), number.to_be_bytes().as_slice()].concat()
+}
+
+/// What the keys of all revisions of a model begin with. No name holds a zero byte.
+pub(crate) fn revisions_of(model: &ModelName) -> Vec<u8> {
+    [REVISIONS, model.as_str().as_bytes(), b"\0"].concat()
+}
+
+/// The model whose record has this key.
+pub(crate) fn model_of(key: &[u8]) -> Result<ModelName, RegistryError> {
+    name_in(key, MODELS).ok_or_else(|| unreadable(key))
+}
+
+/// The model whose version has this key.
+pub(crate) fn model_of_version(key: &[u8]) -> Result<ModelName, RegistryError> {
+    let end = key.len().saturating_sub(size_of::<u64>() + 1);
+    name_in(key.get(..end).unwrap_or_default(), VERSIONS).ok_or_else(|| unreadable(key))
+}
+
+fn name_in(key: &[u8], prefix: &[u8]) -> Option<ModelName> {
+    std::str::from_utf8(key.strip_prefix(prefix)?).ok()?.parse().ok()
+}
+
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = vec![FORMAT];
+    bytes.extend(sealed::to_json(value));
+    bytes
+}
+
+/// The record of this key from its bytes.
+pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, RegistryError> {
+    match bytes.split_first() {
+        Some((&FORMAT, json)) => serde_json::from_slice(json).map_err(|_| unreadable(key)),
+        Some((&found, _)) if found > FORMAT => {
+            Err(RegistryError::NewerFormat { what: display(key), found: found.into(), known: FORMAT.into() })
+        }
+        _ => Err(unreadable(key)),
+    }
+}
+
+fn unreadable(key: &[u8]) -> RegistryError {
+    RegistryError::Corrupt(format!("{} cannot be read", display(key)))
+}
+
+/// A key in a sentence.
+pub(crate) fn display(key: &[u8]) -> String {
+    format!("the record {}", key.escape_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_sort_by_number_and_tell_their_model() {
+        let model: ModelName = "income".parse().unwrap();
+        let longer: ModelName = "income-2".parse().unwrap();
+        assert!(version_key(&model, VersionNumber(9)) < version_key(&model, VersionNumber(10)));
+        assert!(version_key(&model, VersionNumber(255)) < version_key(&model, VersionNumber(256)));
+        assert_eq!(model_of_version(&version_key(&longer, VersionNumber(1))).unwrap(), longer);
+        assert_eq!(model_of(&model_key(&longer)).unwrap(), longer);
+        assert!(!revision_key(&longer, 1).starts_with(&revisions_of(&model)));
+        assert!(model_of_version(b"v1/version/").is_err());
+        assert!(model_of_version(b"").is_err());
+    }
+
+    #[test]
+    fn values_say_their_form() {
+        let mut bytes = encode(&Applied { sequence: 1, offset: 2 });
+        assert_eq!(decode::<Applied>(APPLIED, &bytes).unwrap(), Applied { sequence: 1, offset: 2 });
+        bytes[0] = 2;
+        assert!(matches!(
+            decode::<Applied>(APPLIED, &bytes),
+            Err(RegistryError::NewerFormat { found: 2, known: 1, .. })
+        ));
+        assert!(matches!(decode::<Applied>(APPLIED, b""), Err(RegistryError::Corrupt(_))));
+        assert!(matches!(decode::<Applied>(APPLIED, b"\x01{"), Err(RegistryError::Corrupt(_))));
+    }
+}

@@ -1,0 +1,185 @@
+//! One sandbox: a fresh instance of a plugin with memory, handles and limits of its own, which ends with the
+//! call that it was made for. A trap, or a future that is dropped halfway, leaves it unusable.
+
+use std::time::{Duration, Instant};
+
+use modelhost_core::{Signature, Tensor, TensorDescription};
+use wasmtime::component::Resource;
+use wasmtime::{Engine, Store};
+
+use crate::bindings::exports::modelhost::plugin::predictor;
+use crate::bindings::{Plugin as Bindings, PluginPre};
+use crate::call::{CallError, Parameter};
+use crate::state::{CallState, InferenceTime, LimitExceeded, PluginTensor};
+
+/// Named tensors, in the order in which they came.
+pub type NamedTensors = Vec<(String, Tensor)>;
+
+/// What a call answered, and how its time was spent.
+#[derive(Debug)]
+pub struct Answer {
+    /// The outputs, in the order of the signature.
+    pub outputs: NamedTensors,
+    /// How the time was spent.
+    pub times: CallTimes,
+}
+
+/// The parts of a call's time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallTimes {
+    /// Making the sandbox, and the plugin before its first inference.
+    pub before_inference: Duration,
+    /// All inference, waiting for a thread included.
+    pub inference: Duration,
+    /// The rest.
+    pub after_inference: Duration,
+}
+
+/// A running instance of a plugin.
+pub struct Sandbox {
+    store: Store<CallState>,
+    bindings: Bindings,
+    began: Instant,
+}
+
+impl Sandbox {
+    pub(crate) async fn start(
+        engine: &Engine,
+        pre: &PluginPre<CallState>,
+        state: CallState,
+    ) -> Result<Sandbox, CallError> {
+        let began = Instant::now();
+        let tensor_bytes = state.limits().tensor_bytes;
+        let handles = state.limits().handles;
+        let mut store = Store::new(engine, state);
+        store.limiter(|state| state);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        // What a guest may pass to the host in one call: its tensors, and some names.
+        store.set_hostcall_fuel(tensor_bytes.saturating_add(1 << 20));
+        store.set_max_component_handles(handles);
+        match pre.instantiate_async(&mut store).await {
+            Ok(bindings) => Ok(Sandbox { store, bindings, began }),
+            Err(error) => Err(explain(&error, store.data())),
+        }
+    }
+
+    /// Asks what the plugin takes and answers.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn signature(&mut self) -> Result<Signature, CallError> {
+        let answer = self.bindings.modelhost_plugin_predictor().call_get_signature(&mut self.store).await;
+        let signature = answer.map_err(|trap| explain(&trap, self.store.data()))?.map_err(CallError::from)?;
+        Ok(Signature::from(signature))
+    }
+
+    /// Answers one request. The outputs are whatever the plugin gives; nothing is checked against a signature.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn predict(
+        &mut self,
+        inputs: NamedTensors,
+        parameters: Vec<(String, Parameter)>,
+    ) -> Result<Answer, CallError> {
+        let mut handles = Vec::with_capacity(inputs.len());
+        for (name, tensor) in inputs {
+            let pushed = self.store.data_mut().push_tensor(tensor, PluginTensor);
+            handles.push((name, pushed.map_err(|trap| explain(&trap, self.store.data()))?));
+        }
+        let parameters: Vec<_> = parameters.into_iter().map(|(name, value)| (name, value.into())).collect();
+        let predictor = self.bindings.modelhost_plugin_predictor();
+        let answer = predictor.call_predict(&mut self.store, &handles, &parameters).await;
+        let outputs = answer.map_err(|trap| explain(&trap, self.store.data()))?.map_err(CallError::from)?;
+        let outputs = take_outputs(self.store.data_mut(), outputs)?;
+        Ok(Answer { outputs, times: call_times(self.began, &self.store.data().inference) })
+    }
+}
+
+fn call_times(began: Instant, inference: &InferenceTime) -> CallTimes {
+    let first = inference.first.unwrap_or_else(Instant::now);
+    CallTimes {
+        before_inference: first.saturating_duration_since(began),
+        inference: inference.total,
+        after_inference: first.elapsed().saturating_sub(inference.total),
+    }
+}
+
+fn take_outputs(
+    state: &mut CallState,
+    outputs: Vec<(String, Resource<PluginTensor>)>,
+) -> Result<NamedTensors, CallError> {
+    let limit = state.limits().output_bytes;
+    let mut total = 0_usize;
+    let mut tensors = Vec::with_capacity(outputs.len());
+    for (name, handle) in outputs {
+        let tensor = state
+            .take_plugin_tensor(handle)
+            .map_err(|_| CallError::ContractViolation { reason: "an output is not a tensor".to_owned() })?;
+        total = total.saturating_add(tensor.data().len());
+        if total > limit {
+            return Err(CallError::LimitExceeded(LimitExceeded::Output { limit }));
+        }
+        tensors.push((name, tensor));
+    }
+    Ok(tensors)
+}
+
+/// What a trap means to somebody who cannot see into the sandbox.
+fn explain(error: &wasmtime::Error, state: &CallState) -> CallError {
+    if let Some(limit) = error.downcast_ref::<LimitExceeded>().or(state.exceeded.as_ref()) {
+        return CallError::LimitExceeded(limit.clone());
+    }
+    if let Some(trap) = error.downcast_ref::<wasmtime::Trap>() {
+        return CallError::Trapped { reason: trap.to_string() };
+    }
+    if error.downcast_ref::<wasmtime_wasi::I32Exit>().is_some() {
+        return CallError::Trapped { reason: "it called exit".to_owned() };
+    }
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        return CallError::Overloaded;
+    }
+    CallError::Trapped { reason: last_sentence(error) }
+}
+
+/// The last cause says what is wrong; the outer ones and the backtrace say where, in terms of the host.
+pub(crate) fn last_sentence(error: &wasmtime::Error) -> String {
+    error.chain().last().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+impl From<predictor::Error> for CallError {
+    fn from(error: predictor::Error) -> CallError {
+        match error {
+            predictor::Error::InvalidInput(message) => CallError::InvalidInput { message: shortened(message) },
+            predictor::Error::Unavailable(message) => CallError::Unavailable { message: shortened(message) },
+            predictor::Error::Internal(message) => CallError::Internal { message: shortened(message) },
+        }
+    }
+}
+
+/// A plugin's sentence reaches clients and the log; it may be of any length and content.
+fn shortened(message: String) -> String {
+    const MAX_CHARACTERS: usize = 1_000;
+    message.chars().take(MAX_CHARACTERS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+impl From<Parameter> for predictor::Parameter {
+    fn from(parameter: Parameter) -> predictor::Parameter {
+        match parameter {
+            Parameter::Boolean(value) => predictor::Parameter::Boolean(value),
+            Parameter::Integer(value) => predictor::Parameter::Integer(value),
+            Parameter::Number(value) => predictor::Parameter::Number(value),
+            Parameter::Text(value) => predictor::Parameter::Text(value),
+        }
+    }
+}
+
+impl From<predictor::Signature> for Signature {
+    fn from(signature: predictor::Signature) -> Signature {
+        Signature {
+            inputs: signature.inputs.into_iter().map(TensorDescription::from).collect(),
+            outputs: signature.outputs.into_iter().map(TensorDescription::from).collect(),
+        }
+    }
+}

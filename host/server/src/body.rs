@@ -1,0 +1,247 @@
+//! Request bodies: reading them whole within limits of size, time and memory, or chunk by chunk, and getting
+//! rid of what nobody read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use modelhost_core::ErrorCode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::ApiError;
+use crate::settings::ServerSettings;
+
+/// A body whose end has not come is read on for this long and this far after its request was answered, so
+/// that a client that only sends sees the answer and not a broken connection.
+const LINGER_TIME: Duration = Duration::from_secs(10);
+const LINGER_BYTES: u64 = 64 << 20;
+/// Bodies up to this size are not counted against the budget.
+const SMALL: usize = 64 << 10;
+/// What one permit of the budget stands for.
+const BUDGET_UNIT: usize = 1 << 10;
+
+/// The memory for bodies that are read whole, shared by all connections.
+#[derive(Clone, Debug)]
+pub(crate) struct BodyBudget(Arc<Semaphore>);
+
+impl BodyBudget {
+    pub(crate) fn new(bytes: u64) -> BodyBudget {
+        let permits = usize::try_from(bytes.div_ceil(BUDGET_UNIT as u64)).unwrap_or(usize::MAX);
+        BodyBudget(Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))))
+    }
+
+    fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        let permits = u32::try_from(bytes.div_ceil(BUDGET_UNIT)).unwrap_or(u32::MAX);
+        Arc::clone(&self.0).try_acquire_many_owned(permits).map_err(|_| {
+            ApiError::new(ErrorCode::Overloaded, "too many large bodies are being received: try again later")
+        })
+    }
+}
+
+/// A body that was read whole. Its share of the budget is given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct WholeBody {
+    pub(crate) bytes: Bytes,
+    _reserved: Option<OwnedSemaphorePermit>,
+}
+
+/// How a body may arrive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyLimits {
+    /// Bytes in total.
+    pub(crate) bytes: u64,
+    /// Between two chunks.
+    pub(crate) idle: Duration,
+    /// From the first to the last.
+    pub(crate) total: Duration,
+}
+
+impl BodyLimits {
+    pub(crate) fn new(bytes: u64, settings: &ServerSettings) -> BodyLimits {
+        BodyLimits { bytes, idle: settings.body_idle_timeout(), total: settings.body_timeout() }
+    }
+}
+
+/// The body of one request.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    incoming: Incoming,
+    received: u64,
+    /// The client waits for leave to send: it need not be listened to if it does not get it.
+    expects_continue: bool,
+}
+
+impl RequestBody {
+    pub(crate) fn new(incoming: Incoming, expects_continue: bool) -> RequestBody {
+        RequestBody { incoming, received: 0, expects_continue }
+    }
+
+    /// Bytes that arrived so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The length that the client declared, or the least that is still to come.
+    pub(crate) fn declared(&self) -> u64 {
+        self.incoming.size_hint().lower()
+    }
+
+    /// Waits for the next chunk; none at the end.
+    pub(crate) async fn chunk(
+        &mut self,
+        deadline: impl FnOnce() -> Instant,
+    ) -> Result<Option<Bytes>, ApiError> {
+        loop {
+            // What has arrived already needs no timer.
+            let frame = match self.incoming.frame().now_or_never() {
+                Some(frame) => frame,
+                None => return self.awaited_chunk(deadline()).await,
+            };
+            match self.take_data(frame)? {
+                Taken::Data(bytes) => return Ok(Some(bytes)),
+                Taken::Other => {}
+                Taken::End => return Ok(None),
+            }
+        }
+    }
+
+    async fn awaited_chunk(&mut self, deadline: Instant) -> Result<Option<Bytes>, ApiError> {
+        loop {
+            let frame = timeout_at(deadline, self.incoming.frame()).await.map_err(|_| too_slow())?;
+            match self.take_data(frame)? {
+                Taken::Data(bytes) => return Ok(Some(bytes)),
+                Taken::Other => {}
+                Taken::End => return Ok(None),
+            }
+        }
+    }
+
+    fn take_data(
+        &mut self,
+        frame: Option<hyper::Result<hyper::body::Frame<Bytes>>>,
+    ) -> Result<Taken, ApiError> {
+        let Some(frame) = frame else { return Ok(Taken::End) };
+        let frame = frame.map_err(|error| ApiError::invalid(format!("the body ended early: {error}")))?;
+        Ok(match frame.into_data() {
+            Ok(bytes) => {
+                self.received += bytes.len() as u64;
+                Taken::Data(bytes)
+            }
+            Err(_trailers) => Taken::Other,
+        })
+    }
+
+    /// Reads all of it. Memory grows with what arrives, not with what is declared.
+    pub(crate) async fn read(
+        &mut self,
+        limits: BodyLimits,
+        budget: &BodyBudget,
+    ) -> Result<WholeBody, ApiError> {
+        if self.declared() > limits.bytes {
+            return Err(too_large(limits.bytes));
+        }
+        let mut start = None;
+        let mut deadline = || {
+            let now = Instant::now();
+            (now + limits.idle).min(*start.get_or_insert(now) + limits.total)
+        };
+        let Some(first) = self.chunk(&mut deadline).await? else {
+            return Ok(WholeBody { bytes: Bytes::new(), _reserved: None });
+        };
+        self.check_size(limits.bytes)?;
+        if self.incoming.is_end_stream() {
+            return Ok(WholeBody { bytes: first, _reserved: None });
+        }
+        let mut whole = BytesMut::from(first);
+        let mut reserved: Option<OwnedSemaphorePermit> = None;
+        while let Some(chunk) = self.chunk(&mut deadline).await? {
+            self.check_size(limits.bytes)?;
+            reserve_for(&mut reserved, whole.len() + chunk.len(), budget)?;
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(WholeBody { bytes: whole.freeze(), _reserved: reserved })
+    }
+
+    fn check_size(&self, limit: u64) -> Result<(), ApiError> {
+        if self.received > limit { Err(too_large(limit)) } else { Ok(()) }
+    }
+
+    /// What is left to be read by nobody, if it is worth the effort.
+    pub(crate) fn into_unread(self) -> Option<Incoming> {
+        let is_awaiting_leave = self.expects_continue && self.received == 0;
+        (!self.incoming.is_end_stream() && !is_awaiting_leave).then_some(self.incoming)
+    }
+}
+
+enum Taken {
+    Data(Bytes),
+    Other,
+    End,
+}
+
+/// Keeps the reservation as large as the buffer is about to be.
+fn reserve_for(
+    reserved: &mut Option<OwnedSemaphorePermit>,
+    length: usize,
+    budget: &BodyBudget,
+) -> Result<(), ApiError> {
+    let held = reserved.as_ref().map_or(0, |permit| permit.num_permits() * BUDGET_UNIT);
+    if length <= SMALL || length <= held {
+        return Ok(());
+    }
+    let more = budget.reserve(length - held)?;
+    match reserved {
+        Some(permit) => permit.merge(more),
+        None => *reserved = Some(more),
+    }
+    Ok(())
+}
+
+/// Reads and forgets, within bounds. The connection closes where the end did not come in time.
+pub(crate) async fn linger(mut incoming: Incoming) {
+    let deadline = Instant::now() + LINGER_TIME;
+    let mut left = LINGER_BYTES;
+    while let Ok(Some(Ok(frame))) = timeout_at(deadline, incoming.frame()).await {
+        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
+
+fn too_large(limit: u64) -> ApiError {
+    ApiError::new(
+        ErrorCode::TooLarge,
+        format!("the body is larger than the {limit} bytes that are allowed here"),
+    )
+}
+
+fn too_slow() -> ApiError {
+    ApiError::new(ErrorCode::RequestTimeout, "the body did not arrive in time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_bodies_share_one_budget() {
+        let budget = BodyBudget::new(256 << 10);
+        let mut first = None;
+        for length in (10..=200).step_by(10) {
+            reserve_for(&mut first, length << 10, &budget).unwrap();
+        }
+        assert_eq!(first.as_ref().map(OwnedSemaphorePermit::num_permits), Some(200));
+        let mut second = None;
+        reserve_for(&mut second, SMALL, &budget).unwrap();
+        let refused = reserve_for(&mut second, SMALL + 1, &budget).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Overloaded);
+        drop(first);
+        reserve_for(&mut second, 256 << 10, &budget).unwrap();
+    }
+}

@@ -1,0 +1,103 @@
+//! Health and metadata of the Open Inference Protocol.
+
+use http::StatusCode;
+use modelhost_core::{ErrorCode, TensorDescription};
+use serde::Serialize;
+
+use super::{model_name, version_selector};
+use crate::error::ApiError;
+use crate::reply::{Reply, json};
+use crate::service::Call;
+
+/// `<project>_<format>`, as the protocol wants it.
+const PLATFORM: &str = "modelhost_component";
+
+#[derive(Serialize)]
+struct ServerMetadata {
+    name: &'static str,
+    version: &'static str,
+    /// Optional parts of the protocol; none yet.
+    extensions: [&'static str; 0],
+}
+
+#[derive(Serialize)]
+struct Live {
+    live: bool,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+}
+
+#[derive(Serialize)]
+struct ModelReady<'a> {
+    name: &'a str,
+    ready: bool,
+}
+
+#[derive(Serialize)]
+struct ModelMetadata<'a> {
+    name: &'a str,
+    versions: Vec<String>,
+    platform: &'static str,
+    inputs: &'a [TensorDescription],
+    outputs: &'a [TensorDescription],
+}
+
+/// `GET /v2`.
+pub(super) fn server() -> Reply {
+    let metadata = ServerMetadata { name: "modelhost", version: env!("CARGO_PKG_VERSION"), extensions: [] };
+    json(StatusCode::OK, &metadata)
+}
+
+/// `GET /v2/health/live`: whoever answers is alive.
+pub(super) fn live() -> Reply {
+    json(StatusCode::OK, &Live { live: true })
+}
+
+/// `GET /v2/health/ready`.
+pub(super) fn ready(call: &Call<'_>) -> Reply {
+    let ready = call.shared.host.is_ready();
+    json(readiness_status(ready), &Ready { ready })
+}
+
+/// `GET /v2/models/{model}[/versions/{version}]/ready`: 503 where it exists and cannot answer.
+pub(super) async fn model_ready(call: &mut Call<'_>) -> Result<Reply, ApiError> {
+    let model = model_name(call)?;
+    let selector = version_selector(call)?;
+    let ready = match call.shared.host.servable(&model, &selector).await {
+        Ok(servable) => {
+            call.record.version = Some(servable.version());
+            true
+        }
+        Err(error) if error.code == ErrorCode::Unavailable => false,
+        Err(error) => return Err(error.into()),
+    };
+    let reply = json(readiness_status(ready), &ModelReady { name: model.as_str(), ready });
+    call.record.model = Some(model);
+    Ok(reply)
+}
+
+/// `GET /v2/models/{model}[/versions/{version}]`, from the records: nothing is loaded for it.
+pub(super) async fn model(call: &mut Call<'_>) -> Result<Reply, ApiError> {
+    let name = model_name(call)?;
+    let selector = version_selector(call)?;
+    let (version, _) = call.shared.host.version(&name, &selector).await?;
+    let model = call.shared.host.model(&name).await?;
+    let metadata = ModelMetadata {
+        name: name.as_str(),
+        versions: model.versions.iter().map(|version| version.number.to_string()).collect(),
+        platform: PLATFORM,
+        inputs: &version.signature.inputs,
+        outputs: &version.signature.outputs,
+    };
+    let reply = json(StatusCode::OK, &metadata);
+    call.record.version = Some(version.number);
+    call.record.model = Some(name);
+    Ok(reply)
+}
+
+fn readiness_status(ready: bool) -> StatusCode {
+    if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}

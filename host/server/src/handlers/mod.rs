@@ -1,0 +1,72 @@
+//! One module per family of endpoints. Each handler takes a call apart, asks `serving`, and builds a reply.
+
+mod deployments;
+mod infer;
+mod metadata;
+mod models;
+mod observe;
+mod upload;
+
+use http::Method;
+use modelhost_core::{ErrorCode, ModelName};
+use modelhost_serving::VersionSelector;
+use serde::de::DeserializeOwned;
+
+use crate::body::BodyLimits;
+use crate::error::ApiError;
+use crate::object::Object;
+use crate::reply::Reply;
+use crate::routes::Endpoint;
+use crate::service::Call;
+
+/// Bytes of the JSON body of a change.
+const MAX_CHANGE_BYTES: u64 = 64 << 10;
+
+/// Calls the handler of the endpoint. The method is one that the endpoint answers.
+pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
+    let call = &mut call;
+    match (call.route.endpoint, &call.parts.method) {
+        (Endpoint::Infer, _) => infer::infer(call).await,
+        (Endpoint::Index, _) => Ok(observe::index()),
+        (Endpoint::Metrics, _) => Ok(observe::metrics(call)),
+        (Endpoint::ServerMetadata, _) => Ok(metadata::server()),
+        (Endpoint::ServerLive, _) => Ok(metadata::live()),
+        (Endpoint::ServerReady, _) => Ok(metadata::ready(call)),
+        (Endpoint::ModelMetadata, _) => metadata::model(call).await,
+        (Endpoint::ModelReady, _) => metadata::model_ready(call).await,
+        (Endpoint::Models, _) => models::list(call).await,
+        (Endpoint::Model, _) => models::model(call).await,
+        (Endpoint::Versions, &Method::POST) => upload::upload(call).await,
+        (Endpoint::Versions, _) => models::versions(call).await,
+        (Endpoint::Version, &Method::DELETE) => models::delete_version(call).await,
+        (Endpoint::Version, _) => models::version(call).await,
+        (Endpoint::Revisions, _) => models::revisions(call).await,
+        (Endpoint::Deployment, &Method::PUT) => deployments::deploy(call).await,
+        (Endpoint::Deployment, _) => deployments::deployment(call).await,
+        (Endpoint::Rollback, _) => deployments::rollback(call).await,
+        (Endpoint::Alias, &Method::DELETE) => deployments::delete_alias(call).await,
+        (Endpoint::Alias, _) => deployments::set_alias(call).await,
+        (Endpoint::Unknown, _) => Err(ApiError::not_found("nothing has this address")),
+    }
+}
+
+/// The model in the path; a name that no model can have is one that does not exist.
+fn model_name(call: &Call<'_>) -> Result<ModelName, ApiError> {
+    call.route.model().map_err(|error| ApiError::unknown_name(&error))
+}
+
+/// The version in the path; likewise.
+fn version_selector(call: &Call<'_>) -> Result<VersionSelector, ApiError> {
+    call.route.version().map_err(|error| ApiError::unknown_name(&error))
+}
+
+/// The body of a change. An empty body is `{}`.
+async fn read_change<T: DeserializeOwned>(call: &mut Call<'_>, what: &str) -> Result<T, ApiError> {
+    let limits = BodyLimits::new(MAX_CHANGE_BYTES, &call.shared.settings);
+    let body = call.body.read(limits, &call.shared.budget).await?;
+    let json = if body.bytes.is_empty() { b"{}" } else { body.bytes.as_ref() };
+    let Object(change) = serde_json::from_slice::<Object<T>>(json).map_err(|error| {
+        ApiError::new(ErrorCode::InvalidArgument, format!("the body is not {what}: {error}"))
+    })?;
+    Ok(change)
+}

@@ -1,0 +1,106 @@
+//! `POST /v1/models/{model}/versions`: the raw component as the body, handed on chunk by chunk.
+
+use std::borrow::Cow;
+
+use http::header::LOCATION;
+use http::{HeaderValue, StatusCode};
+use modelhost_core::ModelName;
+use modelhost_registry::Revision;
+use modelhost_serving::{UploadOptions, UploadOutcome};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::models::VersionReply;
+use crate::error::ApiError;
+use crate::headers::author;
+use crate::reply::{Reply, json, with_generation};
+use crate::service::Call;
+
+/// The version, and what else came of the upload.
+#[derive(Serialize)]
+struct UploadReply<'a> {
+    #[serde(flatten)]
+    version: VersionReply<'a>,
+    /// False where the model had a version of the same bytes already.
+    created: bool,
+    /// The revision that deploys it, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deployed: Option<&'a Revision>,
+}
+
+/// Takes an upload. Where it breaks off, everything received is removed; once it is complete it runs to its
+/// end, even if the client does not wait for it.
+pub(super) async fn upload(call: &mut Call<'_>) -> Result<Reply, ApiError> {
+    let model = call.route.model().map_err(|error| ApiError::invalid(error.to_string()))?;
+    let query = Query::parse(call.parts.uri.query().unwrap_or_default())?;
+    let by = author(&call.parts.headers)?;
+    let mut upload = call.shared.host.begin_upload(model.clone()).await?;
+    let idle = call.shared.settings.body_idle_timeout();
+    while let Some(chunk) = call.body.chunk(|| Instant::now() + idle).await? {
+        upload.write(chunk).await?;
+    }
+    let options = UploadOptions { deploy: query.deploy, by, comment: query.comment };
+    let outcome = call.shared.run_to_end(async move { upload.finish(options).await }).await?;
+    call.record.version = Some(outcome.version.number);
+    let reply = upload_reply(&model, &outcome);
+    call.record.model = Some(model);
+    Ok(reply)
+}
+
+fn upload_reply(model: &ModelName, outcome: &UploadOutcome) -> Reply {
+    let UploadOutcome { created, version, deployed, generation } = outcome;
+    let status = if *created { StatusCode::CREATED } else { StatusCode::OK };
+    let body = UploadReply {
+        version: VersionReply { model, version },
+        created: *created,
+        deployed: deployed.as_ref(),
+    };
+    let mut reply = with_generation(json(status, &body), *generation);
+    // Names of models need no escaping.
+    if let Ok(location) = HeaderValue::try_from(format!("/v1/models/{model}/versions/{}", version.number)) {
+        reply.headers_mut().insert(LOCATION, location);
+    }
+    reply
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Query {
+    deploy: bool,
+    comment: Option<String>,
+}
+
+impl Query {
+    /// Unknown names are refused: a misspelt `deploy` would otherwise be an upload that answers nothing.
+    fn parse(query: &str) -> Result<Query, ApiError> {
+        let mut parsed = Query::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match (name.as_ref(), value.as_ref()) {
+                ("deploy", "true") => parsed.deploy = true,
+                ("deploy", "false") => parsed.deploy = false,
+                ("comment", _) => parsed.comment = Some(Cow::into_owned(value)),
+                _ => {
+                    return Err(ApiError::invalid(
+                        "the query of an upload takes deploy=true or deploy=false, and comment=TEXT",
+                    ));
+                }
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries() {
+        assert_eq!(Query::parse("").unwrap(), Query::default());
+        let full = Query::parse("deploy=true&comment=first%20one+%C3%BC").unwrap();
+        assert_eq!(full, Query { deploy: true, comment: Some("first one ü".into()) });
+        assert!(!Query::parse("deploy=false").unwrap().deploy);
+        for bad in ["deploy", "deploy=1", "deploy=yes", "depoly=true", "x=y"] {
+            assert!(Query::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! From a path to an endpoint with its names. It knows neither handlers nor whether the names exist.
+
+use std::borrow::Cow;
+
+use http::Method;
+use modelhost_core::{AliasName, InvalidName, ModelName, VersionNumber};
+use modelhost_serving::VersionSelector;
+use percent_encoding::percent_decode_str;
+
+/// Everything that has an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Index,
+    Metrics,
+    ServerMetadata,
+    ServerLive,
+    ServerReady,
+    ModelMetadata,
+    ModelReady,
+    Infer,
+    Models,
+    Model,
+    Versions,
+    Version,
+    Revisions,
+    Deployment,
+    Rollback,
+    Alias,
+    /// No endpoint: for metrics.
+    Unknown,
+}
+
+impl Endpoint {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Endpoint::Unknown as usize + 1;
+
+    /// The path with names in place of values, for metrics.
+    pub(crate) const fn template(self) -> &'static str {
+        match self {
+            Endpoint::Index => "/",
+            Endpoint::Metrics => "/metrics",
+            Endpoint::ServerMetadata => "/v2",
+            Endpoint::ServerLive => "/v2/health/live",
+            Endpoint::ServerReady => "/v2/health/ready",
+            Endpoint::ModelMetadata => "/v2/models/{model}",
+            Endpoint::ModelReady => "/v2/models/{model}/ready",
+            Endpoint::Infer => "/v2/models/{model}/infer",
+            Endpoint::Models => "/v1/models",
+            Endpoint::Model => "/v1/models/{model}",
+            Endpoint::Versions => "/v1/models/{model}/versions",
+            Endpoint::Version => "/v1/models/{model}/versions/{version}",
+            Endpoint::Revisions => "/v1/models/{model}/revisions",
+            Endpoint::Deployment => "/v1/models/{model}/deployment",
+            Endpoint::Rollback => "/v1/models/{model}/rollback",
+            Endpoint::Alias => "/v1/models/{model}/aliases/{alias}",
+            Endpoint::Unknown => "unknown",
+        }
+    }
+
+    /// The methods it answers, as in the header `Allow`.
+    pub(crate) const fn allow(self) -> &'static str {
+        match self {
+            Endpoint::Infer | Endpoint::Rollback => "POST",
+            Endpoint::Versions => "GET, HEAD, POST",
+            Endpoint::Version => "GET, HEAD, DELETE",
+            Endpoint::Deployment => "GET, HEAD, PUT",
+            Endpoint::Alias => "PUT, DELETE",
+            _ => "GET, HEAD",
+        }
+    }
+
+    /// Whether it answers this method.
+    pub(crate) fn allows(self, method: &Method) -> bool {
+        self.allow().split(", ").any(|allowed| allowed == method.as_str())
+    }
+}
+
+/// An endpoint and the names in its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Route<'path> {
+    pub(crate) endpoint: Endpoint,
+    model: Cow<'path, str>,
+    /// The version or the alias.
+    item: Option<Cow<'path, str>>,
+}
+
+const MAX_SEGMENTS: usize = 7;
+
+impl<'path> Route<'path> {
+    /// Where a path leads. None: nowhere.
+    pub(crate) fn parse(path: &'path str) -> Option<Route<'path>> {
+        let mut segments = [""; MAX_SEGMENTS];
+        let mut count = 0;
+        for segment in path.strip_prefix('/')?.split('/') {
+            *segments.get_mut(count)? = segment;
+            count += 1;
+        }
+        Route::of_segments(segments.get(..count)?)
+    }
+
+    fn of_segments(segments: &[&'path str]) -> Option<Route<'path>> {
+        let (endpoint, model, item) = match *segments {
+            [""] => (Endpoint::Index, None, None),
+            ["metrics"] => (Endpoint::Metrics, None, None),
+            ["v2"] => (Endpoint::ServerMetadata, None, None),
+            ["v2", "health", "live"] => (Endpoint::ServerLive, None, None),
+            ["v2", "health", "ready"] => (Endpoint::ServerReady, None, None),
+            ["v2", "models", model] => (Endpoint::ModelMetadata, Some(model), None),
+            ["v2", "models", model, "ready"] => (Endpoint::ModelReady, Some(model), None),
+            ["v2", "models", model, "infer"] => (Endpoint::Infer, Some(model), None),
+            ["v2", "models", model, "versions", version] => {
+                (Endpoint::ModelMetadata, Some(model), Some(version))
+            }
+            ["v2", "models", model, "versions", version, "ready"] => {
+                (Endpoint::ModelReady, Some(model), Some(version))
+            }
+            ["v2", "models", model, "versions", version, "infer"] => {
+                (Endpoint::Infer, Some(model), Some(version))
+            }
+            ["v1", "models"] => (Endpoint::Models, None, None),
+            ["v1", "models", model] => (Endpoint::Model, Some(model), None),
+            ["v1", "models", model, "versions"] => (Endpoint::Versions, Some(model), None),
+            ["v1", "models", model, "versions", version] => (Endpoint::Version, Some(model), Some(version)),
+            ["v1", "models", model, "revisions"] => (Endpoint::Revisions, Some(model), None),
+            ["v1", "models", model, "deployment"] => (Endpoint::Deployment, Some(model), None),
+            ["v1", "models", model, "rollback"] => (Endpoint::Rollback, Some(model), None),
+            ["v1", "models", model, "aliases", alias] => (Endpoint::Alias, Some(model), Some(alias)),
+            _ => return None,
+        };
+        let decode = |segment| percent_decode_str(segment).decode_utf8().ok();
+        let model = model.map_or(Some(Cow::Borrowed("")), decode)?;
+        let item = match item {
+            Some(segment) => Some(decode(segment)?),
+            None => None,
+        };
+        Some(Route { endpoint, model, item })
+    }
+
+    /// The model in the path.
+    pub(crate) fn model(&self) -> Result<ModelName, InvalidName> {
+        self.model.parse()
+    }
+
+    /// The alias in the path.
+    pub(crate) fn alias(&self) -> Result<AliasName, InvalidName> {
+        self.item.as_deref().unwrap_or_default().parse()
+    }
+
+    /// The version in the path: digits are a number, everything else an alias, nothing is what is deployed.
+    pub(crate) fn version(&self) -> Result<VersionSelector, InvalidName> {
+        match self.item.as_deref() {
+            None => Ok(VersionSelector::Deployed),
+            Some(item) => match number(item) {
+                Some(number) => Ok(VersionSelector::Number(number)),
+                None => item.parse().map(VersionSelector::Alias),
+            },
+        }
+    }
+}
+
+/// A number too large for any version is the largest, which no model gets to.
+fn number(item: &str) -> Option<VersionNumber> {
+    let is_number = !item.is_empty() && item.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| VersionNumber(item.parse().unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(path: &str) -> Option<Endpoint> {
+        Route::parse(path).map(|route| route.endpoint)
+    }
+
+    #[test]
+    fn every_path_has_its_endpoint() {
+        let cases = [
+            ("/", Endpoint::Index),
+            ("/metrics", Endpoint::Metrics),
+            ("/v2", Endpoint::ServerMetadata),
+            ("/v2/health/live", Endpoint::ServerLive),
+            ("/v2/health/ready", Endpoint::ServerReady),
+            ("/v2/models/m", Endpoint::ModelMetadata),
+            ("/v2/models/m/ready", Endpoint::ModelReady),
+            ("/v2/models/m/infer", Endpoint::Infer),
+            ("/v2/models/m/versions/1", Endpoint::ModelMetadata),
+            ("/v2/models/m/versions/1/ready", Endpoint::ModelReady),
+            ("/v2/models/m/versions/champion/infer", Endpoint::Infer),
+            ("/v1/models", Endpoint::Models),
+            ("/v1/models/m", Endpoint::Model),
+            ("/v1/models/m/versions", Endpoint::Versions),
+            ("/v1/models/m/versions/1", Endpoint::Version),
+            ("/v1/models/m/revisions", Endpoint::Revisions),
+            ("/v1/models/m/deployment", Endpoint::Deployment),
+            ("/v1/models/m/rollback", Endpoint::Rollback),
+            ("/v1/models/m/aliases/champion", Endpoint::Alias),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(endpoint(path), Some(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn every_other_path_leads_nowhere() {
+        for path in [
+            "",
+            "*",
+            "v2",
+            "//",
+            "/v2/",
+            "/V2",
+            "/v2/models",
+            "/v2/models/m/",
+            "/v2/models/m/versions",
+            "/v2/models/m/infer/x",
+            "/v2/models/m/versions/1/infer/",
+            "/v1",
+            "/v1/models/",
+            "/v1/models/m/aliases",
+            "/v3/models/m",
+            "/v2/models/%ff",
+            "/v2/models/m/versions/%ff",
+            "/a/b/c/d/e/f/g/h/i/j/k",
+        ] {
+            // "/v1/models/" names a model without a name, which no rule of names allows.
+            if let Some(route) = Route::parse(path) {
+                assert!(route.model().is_err(), "{path}: {route:?}");
+            }
+        }
+        assert_eq!(Route::parse("/v2/models/%ff"), None);
+    }
+
+    #[test]
+    fn names_are_decoded_and_checked() {
+        let route = Route::parse("/v2/models/inc%6Fme/versions/00000000003").unwrap();
+        assert_eq!(route.model().unwrap().as_str(), "income");
+        assert!(matches!(route.version().unwrap(), VersionSelector::Number(VersionNumber(3))));
+        let route = Route::parse("/v2/models/m/versions/champion/infer").unwrap();
+        assert!(
+            matches!(route.version().unwrap(), VersionSelector::Alias(alias) if alias.as_str() == "champion")
+        );
+        let route = Route::parse("/v2/models/m/versions/99999999999999999999").unwrap();
+        assert!(matches!(route.version().unwrap(), VersionSelector::Number(VersionNumber(u64::MAX))));
+        assert!(matches!(
+            Route::parse("/v2/models/m").unwrap().version().unwrap(),
+            VersionSelector::Deployed
+        ));
+        for path in ["/v2/models/%2e%2e", "/v2/models/a%2fb", "/v2/models/a%00"] {
+            assert!(Route::parse(path).unwrap().model().is_err(), "{path}");
+        }
+        assert!(Route::parse("/v1/models/m/aliases/12").unwrap().alias().is_err());
+        assert!(Route::parse("/v2/models/m/versions/-").unwrap().version().is_err());
+    }
+
+    #[test]
+    fn methods() {
+        assert!(Endpoint::Infer.allows(&Method::POST));
+        assert!(!Endpoint::Infer.allows(&Method::GET));
+        assert!(Endpoint::Models.allows(&Method::HEAD));
+        assert!(Endpoint::Alias.allows(&Method::DELETE));
+        assert!(!Endpoint::Models.allows(&Method::OPTIONS));
+    }
+}

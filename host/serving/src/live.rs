@@ -1,0 +1,168 @@
+//! Which version answers for which name, in memory. Readers take one atomic load per request and never wait;
+//! every change replaces what they see as a whole.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use modelhost_core::{AliasName, ErrorCode, ModelName, VersionNumber};
+use modelhost_registry::Model;
+
+use crate::admission::Admission;
+use crate::error::Error;
+use crate::servable::Servable;
+use crate::settings::ServingSettings;
+
+/// Which version of a model a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VersionSelector {
+    /// What the deployment says.
+    Deployed,
+    /// This number.
+    Number(VersionNumber),
+    /// Whatever the alias points at.
+    Alias(AliasName),
+}
+
+/// All models, by name.
+pub(crate) struct LiveModels {
+    models: ArcSwap<HashMap<ModelName, Arc<LiveModel>>>,
+    /// Only for additions: the map is replaced as a whole.
+    adding: parking_lot::Mutex<()>,
+    settings: ServingSettings,
+}
+
+/// One model.
+pub(crate) struct LiveModel {
+    pub(crate) name: ModelName,
+    pub(crate) admission: Arc<Admission>,
+    state: ArcSwap<LiveState>,
+    /// Changes of one model come one after the other, in memory as in the registry.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+}
+
+/// What is true of a model at one moment.
+#[derive(Default)]
+pub(crate) struct LiveState {
+    pub(crate) record: Option<Arc<Model>>,
+    aliases: BTreeMap<AliasName, VersionNumber>,
+    deployed: Deployed,
+}
+
+/// What answers requests that name no version.
+#[derive(Clone, Default)]
+pub(crate) enum Deployed {
+    /// No revision yet.
+    #[default]
+    Nothing,
+    /// This version.
+    Ready(Arc<Servable>),
+    /// A version that could not be loaded, with the reason.
+    Failed(Error),
+}
+
+impl LiveModels {
+    pub(crate) fn new(settings: &ServingSettings) -> LiveModels {
+        LiveModels {
+            models: ArcSwap::default(),
+            adding: parking_lot::Mutex::new(()),
+            settings: settings.clone(),
+        }
+    }
+
+    pub(crate) fn get(&self, name: &ModelName) -> Option<Arc<LiveModel>> {
+        self.models.load().get(name).cloned()
+    }
+
+    /// The model of this name, made if it is new.
+    pub(crate) fn get_or_add(&self, name: &ModelName) -> Arc<LiveModel> {
+        if let Some(model) = self.get(name) {
+            return model;
+        }
+        let _adding = self.adding.lock();
+        if let Some(model) = self.get(name) {
+            return model;
+        }
+        let model = Arc::new(LiveModel {
+            name: name.clone(),
+            admission: Arc::new(Admission::new(&self.settings)),
+            state: ArcSwap::default(),
+            changing: tokio::sync::Mutex::new(()),
+        });
+        let mut models = HashMap::clone(&self.models.load());
+        models.insert(name.clone(), model.clone());
+        self.models.store(Arc::new(models));
+        model
+    }
+}
+
+impl LiveModel {
+    pub(crate) fn state(&self) -> Arc<LiveState> {
+        self.state.load_full()
+    }
+
+    /// Shows a new record, with the same version answering.
+    pub(crate) fn set_record(&self, record: Option<Model>) {
+        let deployed = self.state().deployed.clone();
+        self.set(record, deployed);
+    }
+
+    /// Shows a new record and what answers under it.
+    pub(crate) fn set(&self, record: Option<Model>, deployed: Deployed) {
+        let aliases = record.as_ref().map(|model| model.aliases.clone()).unwrap_or_default();
+        self.state.store(Arc::new(LiveState { record: record.map(Arc::new), aliases, deployed }));
+    }
+}
+
+impl LiveState {
+    /// The version that answers by default.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Unavailable`] where nothing is deployed or it could not be loaded.
+    pub(crate) fn deployed(&self, name: &ModelName) -> Result<Arc<Servable>, Error> {
+        match &self.deployed {
+            Deployed::Ready(servable) => Ok(servable.clone()),
+            Deployed::Failed(error) => Err(Error::new(ErrorCode::Unavailable, error.message.clone())),
+            Deployed::Nothing => Err(Error::new(
+                ErrorCode::Unavailable,
+                format!("model {name} has no deployed version: deploy one, or ask for a version by number"),
+            )),
+        }
+    }
+
+    /// The deployed version, if it has this number.
+    pub(crate) fn deployed_with(&self, number: VersionNumber) -> Option<Arc<Servable>> {
+        match &self.deployed {
+            Deployed::Ready(servable) if servable.version == number => Some(servable.clone()),
+            _ => None,
+        }
+    }
+
+    /// The number that an alias points at.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`].
+    pub(crate) fn alias(&self, name: &ModelName, alias: &AliasName) -> Result<VersionNumber, Error> {
+        let unknown = || Error::new(ErrorCode::NotFound, format!("model {name} has no alias {alias}"));
+        self.aliases.get(alias).copied().ok_or_else(unknown)
+    }
+
+    /// The record of a version.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`].
+    pub(crate) fn version(
+        &self,
+        name: &ModelName,
+        number: VersionNumber,
+    ) -> Result<&modelhost_registry::Version, Error> {
+        let record = self.record.as_deref().ok_or_else(|| unknown_model(name))?;
+        record
+            .version(number)
+            .ok_or_else(|| Error::new(ErrorCode::NotFound, format!("model {name} has no version {number}")))
+    }
+}
+
+pub(crate) fn unknown_model(name: &ModelName) -> Error {
+    Error::new(ErrorCode::NotFound, format!("model {name} is not known"))
+}

@@ -1,0 +1,259 @@
+//! What operators do: look, deploy, roll back, name and delete. A change is made in the registry first, and
+//! then in memory; it runs to its end even where the one who asked for it hangs up.
+
+use std::sync::Arc;
+
+use modelhost_core::{AliasName, ErrorCode, ModelName, VersionNumber};
+use modelhost_registry::{DeploymentChange, Model, Registry, RegistryError, Revision, TrafficShare, Version};
+
+use crate::error::Error;
+use crate::host::{ModelHost, deployed_version};
+use crate::live::{Deployed, LiveModel, VersionSelector, unknown_model};
+use crate::servable::Servable;
+
+/// Who changes something, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Authorship {
+    /// Who, where that is known.
+    pub by: Option<String>,
+    /// Why.
+    pub comment: Option<String>,
+}
+
+impl ModelHost {
+    /// All models, by name.
+    ///
+    /// # Errors
+    /// A registry that cannot be read.
+    pub async fn models(&self) -> Result<Vec<Model>, Error> {
+        self.with_registry(Registry::models).await
+    }
+
+    /// One model. Its generation is what HTTP calls the entity tag.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`].
+    pub async fn model(&self, name: &ModelName) -> Result<Arc<Model>, Error> {
+        self.record(name)
+    }
+
+    /// One version, and the generation of its model.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`]; [`ErrorCode::Unavailable`] where the deployed one is asked for and there is none.
+    pub async fn version(&self, name: &ModelName, selector: &VersionSelector) -> Result<(Version, u64), Error> {
+        let live = self.live_model(name)?;
+        let state = live.state();
+        let number = match selector {
+            VersionSelector::Deployed => state.deployed(name)?.version(),
+            VersionSelector::Number(number) => *number,
+            VersionSelector::Alias(alias) => state.alias(name, alias)?,
+        };
+        let generation = state.record.as_ref().map_or(0, |record| record.generation);
+        Ok((state.version(name, number)?.clone(), generation))
+    }
+
+    /// All revisions of a model's deployment, oldest first.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`].
+    pub async fn revisions(&self, name: &ModelName) -> Result<Vec<Revision>, Error> {
+        self.record(name)?;
+        let name = name.clone();
+        self.with_registry(move |registry| registry.revisions(&name)).await
+    }
+
+    /// Makes a version answer. When this returns, every new request gets it; requests under way finish on the
+    /// version that they began with.
+    ///
+    /// # Errors
+    /// Unknown model or version, traffic that does not add up, a version that does not load, or another
+    /// generation than `expected`.
+    pub async fn deploy(
+        self: &Arc<Self>,
+        name: &ModelName,
+        traffic: Vec<TrafficShare>,
+        author: Authorship,
+        expected: Option<u64>,
+    ) -> Result<(Revision, u64), Error> {
+        let live = self.live_model(name)?;
+        let host = self.clone();
+        finish(async move {
+            let _changing = live.changing.lock().await;
+            // Ready before anybody is told: a version that does not load is never deployed.
+            for share in &traffic {
+                host.load_for_deployment(&live, share.version).await?;
+            }
+            let change = DeploymentChange { traffic, by: author.by, comment: author.comment };
+            let name = live.name.clone();
+            let deployed = host.with_registry(move |registry| registry.deploy(&name, change, expected)).await?;
+            host.show_deployment(&live).await?;
+            Ok(deployed)
+        })
+        .await
+    }
+
+    /// Restores an earlier revision, as a new one: the one before, or the one with that number.
+    ///
+    /// # Errors
+    /// No such revision, a version that was deleted, or another generation than `expected`.
+    pub async fn rollback(
+        self: &Arc<Self>,
+        name: &ModelName,
+        to: Option<u64>,
+        author: Authorship,
+        expected: Option<u64>,
+    ) -> Result<(Revision, u64), Error> {
+        let live = self.live_model(name)?;
+        let host = self.clone();
+        finish(async move {
+            let _changing = live.changing.lock().await;
+            let name = live.name.clone();
+            let roll_back = move |registry: &Registry| {
+                registry.rollback(&name, to, author.by, author.comment, expected)
+            };
+            let restored = host.with_registry(roll_back).await?;
+            host.show_deployment(&live).await?;
+            Ok(restored)
+        })
+        .await
+    }
+
+    /// Points an alias at a version.
+    ///
+    /// # Errors
+    /// Unknown model or version, or another generation than `expected`.
+    pub async fn set_alias(
+        self: &Arc<Self>,
+        name: &ModelName,
+        alias: AliasName,
+        version: VersionNumber,
+        expected: Option<u64>,
+    ) -> Result<u64, Error> {
+        self.change(name, move |registry, name| registry.set_alias(name, &alias, version, expected)).await
+    }
+
+    /// Removes an alias.
+    ///
+    /// # Errors
+    /// Unknown model or alias, or another generation than `expected`.
+    pub async fn delete_alias(
+        self: &Arc<Self>,
+        name: &ModelName,
+        alias: &AliasName,
+        expected: Option<u64>,
+    ) -> Result<u64, Error> {
+        let alias = alias.clone();
+        self.change(name, move |registry, name| registry.delete_alias(name, &alias, expected)).await
+    }
+
+    /// Deletes a version that nothing names any more.
+    ///
+    /// # Errors
+    /// Unknown model or version, [`ErrorCode::Conflict`] while it is deployed or has an alias, or another
+    /// generation than `expected`.
+    pub async fn delete_version(
+        self: &Arc<Self>,
+        name: &ModelName,
+        version: VersionNumber,
+        expected: Option<u64>,
+    ) -> Result<u64, Error> {
+        let generation =
+            self.change(name, move |registry, name| registry.delete_version(name, version, expected)).await?;
+        self.loader.forget(name, version).await;
+        Ok(generation)
+    }
+
+    /// Makes a change that leaves alone what answers.
+    async fn change(
+        self: &Arc<Self>,
+        name: &ModelName,
+        change: impl FnOnce(&Registry, &ModelName) -> Result<u64, RegistryError> + Send + 'static,
+    ) -> Result<u64, Error> {
+        let live = self.live_model(name)?;
+        let host = self.clone();
+        finish(async move {
+            let _changing = live.changing.lock().await;
+            let name = live.name.clone();
+            let generation = host.with_registry(move |registry| change(registry, &name)).await?;
+            live.set_record(host.read_record(&live.name).await?);
+            Ok(generation)
+        })
+        .await
+    }
+
+    async fn load_for_deployment(&self, live: &LiveModel, version: VersionNumber) -> Result<Arc<Servable>, Error> {
+        let state = live.state();
+        self.loader.load(live, state.version(&live.name, version)?).await
+    }
+
+    /// Shows in memory what the registry says since a moment ago.
+    async fn show_deployment(&self, live: &LiveModel) -> Result<(), Error> {
+        let record = self.read_record(&live.name).await?;
+        let revision = record.as_ref().and_then(|record| record.deployment.as_ref());
+        let Some(number) = deployed_version(revision) else {
+            live.set(record, Deployed::Nothing);
+            return Ok(());
+        };
+        let version = record
+            .as_ref()
+            .and_then(|record| record.version(number))
+            .ok_or_else(|| Error::internal(format!("deployed version {number} of {} has no record", live.name)))?;
+        let deployed = match self.loader.load(live, version).await {
+            Ok(servable) => Deployed::Ready(servable),
+            Err(error) => Deployed::Failed(error),
+        };
+        live.set(record, deployed);
+        Ok(())
+    }
+
+    pub(crate) async fn read_record(&self, name: &ModelName) -> Result<Option<Model>, Error> {
+        let name = name.clone();
+        self.with_registry(move |registry| registry.model(&name)).await
+    }
+
+    pub(crate) async fn with_registry<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Registry) -> Result<T, RegistryError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let registry = self.loader.registry.clone();
+        Ok(tokio::task::spawn_blocking(move || work(&registry)).await??)
+    }
+
+    /// Deploys a version that was just uploaded, under the lock that the upload holds.
+    pub(crate) async fn deploy_locked(
+        &self,
+        live: &LiveModel,
+        version: VersionNumber,
+        author: Authorship,
+    ) -> Result<(Revision, u64), Error> {
+        let name = live.name.clone();
+        let traffic = vec![TrafficShare::all(version)];
+        let change = DeploymentChange { traffic, by: author.by, comment: author.comment };
+        let deployed = self.with_registry(move |registry| registry.deploy(&name, change, None)).await?;
+        self.show_deployment(live).await?;
+        Ok(deployed)
+    }
+
+    /// Whether a version is the one that answers now.
+    pub(crate) fn is_deployed(&self, name: &ModelName, version: VersionNumber) -> bool {
+        self.live.get(name).is_some_and(|live| live.state().deployed_with(version).is_some())
+    }
+
+    /// The record of a model, for an answer.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`].
+    pub async fn deployment(&self, name: &ModelName) -> Result<(Revision, u64), Error> {
+        let record = self.live_model(name)?.state().record.clone().ok_or_else(|| unknown_model(name))?;
+        let none = || Error::new(ErrorCode::NotFound, format!("model {name} has no deployment yet"));
+        Ok((record.deployment.clone().ok_or_else(none)?, record.generation))
+    }
+}
+
+/// Runs a change to its end, whether or not somebody waits for the answer.
+pub(crate) async fn finish<T: Send + 'static>(
+    change: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(change).await?
+}

@@ -1,0 +1,192 @@
+//! What is counted, under the names that Triton's dashboards know. A version's handles are made once, so that
+//! counting a request is a few atomic additions.
+
+use std::time::Duration;
+
+use modelhost_core::{ErrorCode, ModelName, VersionNumber};
+use prometheus::core::{AtomicU64, GenericCounter, GenericCounterVec};
+use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+
+type Counter = GenericCounter<AtomicU64>;
+type CounterVec = GenericCounterVec<AtomicU64>;
+
+/// The families of all models.
+pub(crate) struct Statistics {
+    success: CounterVec,
+    failure: CounterVec,
+    inferences: CounterVec,
+    executions: CounterVec,
+    pending: IntGaugeVec,
+    request_us: CounterVec,
+    queue_us: CounterVec,
+    compute_input_us: CounterVec,
+    compute_infer_us: CounterVec,
+    compute_output_us: CounterVec,
+    load_seconds: prometheus::GaugeVec,
+}
+
+/// How the time of one request was spent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestTimes {
+    /// From arrival to answer.
+    pub request: Duration,
+    /// Waiting for a place.
+    pub queue: Duration,
+    /// The plugin, before its first inference.
+    pub compute_input: Duration,
+    /// Inference, waiting for a thread included.
+    pub compute_infer: Duration,
+    /// The plugin, after its first inference.
+    pub compute_output: Duration,
+}
+
+/// The handles of one version.
+pub struct ModelStatistics {
+    labels: [String; 2],
+    failure: CounterVec,
+    success: Counter,
+    inferences: Counter,
+    executions: Counter,
+    pending: IntGauge,
+    request_us: Counter,
+    queue_us: Counter,
+    compute_input_us: Counter,
+    compute_infer_us: Counter,
+    compute_output_us: Counter,
+}
+
+const LABELS: [&str; 2] = ["model", "version"];
+
+impl Statistics {
+    /// Registers all families.
+    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Statistics> {
+        let counter = |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<CounterVec> {
+            let family = CounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family)
+        };
+        let pending = IntGaugeVec::new(
+            Opts::new("nv_inference_pending_request_count", "Requests that wait or run"),
+            &LABELS,
+        )?;
+        registry.register(Box::new(pending.clone()))?;
+        let load_seconds = prometheus::GaugeVec::new(
+            Opts::new("nv_model_load_duration_secs", "Time that loading the version took"),
+            &LABELS,
+        )?;
+        registry.register(Box::new(load_seconds.clone()))?;
+        Ok(Statistics {
+            success: counter("nv_inference_request_success", "Requests that were answered", &LABELS)?,
+            failure: counter(
+                "nv_inference_request_failure",
+                "Requests that were not answered",
+                &["model", "version", "reason"],
+            )?,
+            inferences: counter("nv_inference_count", "Inferences, batched ones counted each", &LABELS)?,
+            executions: counter("nv_inference_exec_count", "Executions, a batch counted once", &LABELS)?,
+            pending,
+            request_us: counter("nv_inference_request_duration_us", "Time of requests from arrival to answer", &LABELS)?,
+            queue_us: counter("nv_inference_queue_duration_us", "Time that requests waited", &LABELS)?,
+            compute_input_us: counter(
+                "nv_inference_compute_input_duration_us",
+                "Time in plugins before their first inference",
+                &LABELS,
+            )?,
+            compute_infer_us: counter("nv_inference_compute_infer_duration_us", "Time in inference", &LABELS)?,
+            compute_output_us: counter(
+                "nv_inference_compute_output_duration_us",
+                "Time in plugins after their first inference began, inference left out",
+                &LABELS,
+            )?,
+            load_seconds,
+        })
+    }
+
+    /// The handles of a version.
+    pub(crate) fn of(&self, model: &ModelName, version: VersionNumber) -> ModelStatistics {
+        let labels = [model.to_string(), version.to_string()];
+        let counter = |family: &CounterVec| family.with_label_values(&labels);
+        ModelStatistics {
+            success: counter(&self.success),
+            inferences: counter(&self.inferences),
+            executions: counter(&self.executions),
+            pending: self.pending.with_label_values(&labels),
+            request_us: counter(&self.request_us),
+            queue_us: counter(&self.queue_us),
+            compute_input_us: counter(&self.compute_input_us),
+            compute_infer_us: counter(&self.compute_infer_us),
+            compute_output_us: counter(&self.compute_output_us),
+            failure: self.failure.clone(),
+            labels,
+        }
+    }
+
+    /// Remembers how long loading a version took.
+    pub(crate) fn record_load(&self, model: &ModelName, version: VersionNumber, time: Duration) {
+        let labels = [model.to_string(), version.to_string()];
+        self.load_seconds.with_label_values(&labels).set(time.as_secs_f64());
+    }
+
+    /// Drops the series of a deleted version: numbers are never used again.
+    pub(crate) fn forget(&self, model: &ModelName, version: VersionNumber) {
+        let labels = [model.to_string(), version.to_string()];
+        let counters = [
+            &self.success,
+            &self.inferences,
+            &self.executions,
+            &self.request_us,
+            &self.queue_us,
+            &self.compute_input_us,
+            &self.compute_infer_us,
+            &self.compute_output_us,
+        ];
+        // A series that was never made is no failure.
+        for family in counters {
+            let _ = family.remove_label_values(&labels);
+        }
+        for reason in ["REJECTED", "CANCELED", "BACKEND", "OTHER"] {
+            let _ = self.failure.remove_label_values(&[labels[0].as_str(), labels[1].as_str(), reason]);
+        }
+        let _ = self.pending.remove_label_values(&labels);
+        let _ = self.load_seconds.remove_label_values(&labels);
+    }
+}
+
+impl ModelStatistics {
+    /// Counts a request as pending until the guard is dropped.
+    pub(crate) fn pending(&self) -> PendingGuard<'_> {
+        self.pending.inc();
+        PendingGuard(&self.pending)
+    }
+
+    pub(crate) fn record_success(&self, times: &RequestTimes) {
+        self.success.inc();
+        self.inferences.inc();
+        self.executions.inc();
+        self.request_us.inc_by(microseconds(times.request));
+        self.queue_us.inc_by(microseconds(times.queue));
+        self.compute_input_us.inc_by(microseconds(times.compute_input));
+        self.compute_infer_us.inc_by(microseconds(times.compute_infer));
+        self.compute_output_us.inc_by(microseconds(times.compute_output));
+    }
+
+    /// Counts a request that got no answer; also one that failed before it came this far, such as a body that
+    /// cannot be read.
+    pub fn record_failure(&self, code: ErrorCode) {
+        let [model, version] = &self.labels;
+        self.failure.with_label_values(&[model.as_str(), version.as_str(), code.failure_reason()]).inc();
+    }
+}
+
+/// Ends the counting of a pending request.
+pub(crate) struct PendingGuard<'a>(&'a IntGauge);
+
+impl Drop for PendingGuard<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,249 @@
+//! From the bytes of an upload to a version: received aside, examined and compiled apart, started once, and
+//! only then stored and recorded. Whatever ends early leaves nothing behind.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use modelhost_core::{Digest, ErrorCode, Hasher, ModelName, Signature};
+use modelhost_registry::{GraphArtifact, NewVersion, Registry, Revision, Version};
+use modelhost_runtime::{Examination, Graphs, Plugin, Runtime, examine};
+use tempfile::NamedTempFile;
+
+use crate::error::Error;
+use crate::host::ModelHost;
+use crate::loader::{staged_file, staging_folder};
+use crate::operate::{Authorship, finish};
+
+/// What to do with an upload once it is a version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UploadOptions {
+    /// Whether to deploy it at once.
+    pub deploy: bool,
+    /// Who uploads it, where that is known.
+    pub by: Option<String>,
+    /// Why it is deployed.
+    pub comment: Option<String>,
+}
+
+/// What became of an upload.
+#[derive(Clone, Debug)]
+pub struct UploadOutcome {
+    /// False where the model already had a version of the same bytes.
+    pub created: bool,
+    /// The version.
+    pub version: Version,
+    /// The revision that deploys it, where that was asked for and it was not deployed already.
+    pub deployed: Option<Revision>,
+    /// The generation of the model now.
+    pub generation: u64,
+}
+
+/// An upload that is being received. Dropping it removes what was received.
+pub struct Upload {
+    host: Arc<ModelHost>,
+    model: ModelName,
+    file: NamedTempFile,
+    hasher: Hasher,
+    received: u64,
+}
+
+impl ModelHost {
+    /// Begins to receive a component for this model, which need not exist yet.
+    ///
+    /// # Errors
+    /// A data folder that cannot be written.
+    pub async fn begin_upload(self: &Arc<Self>, model: ModelName) -> Result<Upload, Error> {
+        let file = self.with_registry(|registry| registry.artifacts().staging_file()).await?;
+        Ok(Upload { host: self.clone(), model, file, hasher: Hasher::default(), received: 0 })
+    }
+}
+
+impl Upload {
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// [`ErrorCode::TooLarge`] over the limit; a disk that cannot be written.
+    pub async fn write(&mut self, piece: Bytes) -> Result<(), Error> {
+        self.received = self.received.saturating_add(piece.len() as u64);
+        let limit = self.host.settings.max_upload_bytes;
+        if self.received > limit {
+            return Err(Error::new(ErrorCode::TooLarge, format!("a component may have at most {limit} bytes")));
+        }
+        // Pieces are as small as the network makes them; the file system takes them into its cache.
+        self.hasher.update(&piece);
+        self.file.write_all(&piece).map_err(Error::internal)
+    }
+
+    /// Makes a version of what was received, and deploys it if that is asked for. Runs to its end even where
+    /// the caller goes away.
+    ///
+    /// # Errors
+    /// Everything that can be wrong with a component, in one sentence.
+    pub async fn finish(self, options: UploadOptions) -> Result<UploadOutcome, Error> {
+        finish(self.make_version(options)).await
+    }
+
+    async fn make_version(self, options: UploadOptions) -> Result<UploadOutcome, Error> {
+        let Upload { host, model, file, hasher, received } = self;
+        let digest = hasher.finish();
+        let staged = match host.existing_version(&model, &digest) {
+            Some(_) => None,
+            None => Some(host.prepare(&model, file, digest, received, options.by.clone()).await?),
+        };
+        host.admit(model, digest, staged, options).await
+    }
+}
+
+/// A component that passed everything, with its files still aside.
+struct Prepared {
+    version: NewVersion,
+    component: NamedTempFile,
+    compiled: NamedTempFile,
+    /// Digest and bytes of each graph.
+    graphs: Vec<(Digest, PathBuf)>,
+    /// Holds the files of `compiled` and `graphs`.
+    _folder: tempfile::TempDir,
+}
+
+impl ModelHost {
+    fn existing_version(&self, model: &ModelName, digest: &Digest) -> Option<Version> {
+        let record = self.live.get(model)?.state().record.clone()?;
+        record.versions.iter().find(|version| version.digest == *digest).cloned()
+    }
+
+    async fn prepare(
+        &self,
+        model: &ModelName,
+        component: NamedTempFile,
+        digest: Digest,
+        size_bytes: u64,
+        uploaded_by: Option<String>,
+    ) -> Result<Prepared, Error> {
+        let folder = staging_folder(&self.loader.registry)?;
+        let examined = self.loader.compiler.compile(component.path(), folder.path()).await?;
+        let compiled = folder.path().join(examine::COMPILED_FILE);
+        let signature = self.ask_signature(model, &compiled, folder.path(), &examined).await?;
+        let graphs = examined.graphs.iter().map(|graph| GraphArtifact {
+            description: graph.description.clone(),
+            digest: graph.digest,
+            size_bytes: graph.size_bytes,
+        });
+        let version = NewVersion {
+            digest,
+            size_bytes,
+            uploaded_by,
+            signature,
+            graphs: graphs.collect(),
+            metadata: examined.metadata.clone(),
+            compiled_size_bytes: examined.compiled_size_bytes,
+        };
+        let files = examined.graphs.iter().map(|graph| (graph.digest, examine::graph_file(folder.path(), graph)));
+        Ok(Prepared {
+            version,
+            component,
+            compiled: staged_file(&compiled)?,
+            graphs: files.collect(),
+            _folder: folder,
+        })
+    }
+
+    /// Starts the plugin once, from its files aside.
+    async fn ask_signature(
+        &self,
+        model: &ModelName,
+        compiled: &Path,
+        folder: &Path,
+        examined: &Examination,
+    ) -> Result<Signature, Error> {
+        let runtime = self.loader.runtime.clone();
+        let origin = format!("{model}/upload");
+        let compiled = compiled.to_owned();
+        let folder = folder.to_owned();
+        let examined = examined.clone();
+        let plugin = tokio::task::spawn_blocking(move || {
+            let graphs = graphs_aside(&runtime, &folder, &examined)?;
+            // SAFETY: the compiling process of this host wrote the file a moment ago, in a folder that only
+            // this user can write.
+            unsafe { Plugin::load(runtime, &compiled, graphs, &origin) }.map_err(Error::from)
+        })
+        .await??;
+        Ok(Arc::new(plugin).signature().await?)
+    }
+
+    /// Stores and records a prepared version, or finds the one that exists, and deploys it if asked to.
+    async fn admit(
+        self: Arc<Self>,
+        model: ModelName,
+        digest: Digest,
+        prepared: Option<Prepared>,
+        options: UploadOptions,
+    ) -> Result<UploadOutcome, Error> {
+        let live = self.live.get_or_add(&model);
+        let _changing = live.changing.lock().await;
+        let (version, created) = match prepared {
+            Some(prepared) => self.store(&model, prepared).await?,
+            None => (self.existing_version(&model, &digest).ok_or_else(deleted_meanwhile)?, false),
+        };
+        live.set_record(self.read_record(&model).await?);
+        let mut generation = live.state().record.as_ref().map_or(0, |record| record.generation);
+        let mut deployed = None;
+        if options.deploy && !self.is_deployed(&model, version.number) {
+            let author = Authorship { by: options.by, comment: options.comment };
+            let (revision, now) = self.deploy_locked(&live, version.number, author).await?;
+            generation = now;
+            deployed = Some(revision);
+        }
+        Ok(UploadOutcome { created, version, deployed, generation })
+    }
+
+    async fn store(&self, model: &ModelName, prepared: Prepared) -> Result<(Version, bool), Error> {
+        let key = self.loader.runtime.compilation_key().to_owned();
+        let registry = self.loader.registry.clone();
+        let model = model.clone();
+        let stored = move || store_files_and_record(&registry, &key, &model, prepared);
+        tokio::task::spawn_blocking(stored).await?
+    }
+}
+
+fn deleted_meanwhile() -> Error {
+    Error::new(ErrorCode::Conflict, "the existing version of these bytes was deleted in the meantime: upload it again")
+}
+
+fn graphs_aside(runtime: &Runtime, folder: &Path, examined: &Examination) -> Result<Graphs, Error> {
+    let mut graphs = BTreeMap::new();
+    for graph in &examined.graphs {
+        let path = examine::graph_file(folder, graph);
+        let name = graph.description.name.clone();
+        let loaded = runtime
+            .graph_cache()
+            .get_or_load(&graph.digest, || std::fs::read(&path))
+            .map_err(|error| Error::new(ErrorCode::Unprocessable, format!("graph {name:?}: {error}")))?;
+        graphs.insert(name, loaded);
+    }
+    Ok(graphs)
+}
+
+/// Everything durable about an upload: its files first, then the record that names them.
+fn store_files_and_record(
+    registry: &Registry,
+    compilation_key: &str,
+    model: &ModelName,
+    prepared: Prepared,
+) -> Result<(Version, bool), Error> {
+    let artifacts = registry.artifacts();
+    let digest = prepared.version.digest;
+    // Reservations keep the files until the record refers to them.
+    let mut reservations = Vec::with_capacity(2 + prepared.graphs.len());
+    for (graph, path) in &prepared.graphs {
+        let bytes = std::fs::read(path).map_err(Error::internal)?;
+        reservations.push(artifacts.store_graph(&bytes, graph)?);
+    }
+    reservations.push(artifacts.store_compiled(compilation_key, &digest, prepared.compiled)?);
+    reservations.push(artifacts.store_component(prepared.component, &digest)?);
+    let added = registry.add_version(model, prepared.version)?;
+    drop(reservations);
+    Ok((added.version, added.created))
+}
