@@ -2,15 +2,17 @@
 //!
 //! It must not know what is measured.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use crate::workspace::Workspace;
-use crate::{environment, test};
+use crate::{environment, steps, test};
 
 /// The command `bench`.
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     test::build(workspace)?;
-    let mut cargo = test::cargo_with_artifacts(workspace);
-    cargo.args(["run", "--release", "--package", "modelhost-bench", "--"]).args(arguments);
-    environment::run(&mut cargo)
+    steps::heading("benchmark");
+    let mut benchmark = Command::new(workspace.binary("modelhost-bench"));
+    environment::run(test::with_artifacts(&mut benchmark, workspace).args(arguments))
 }

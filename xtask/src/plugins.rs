@@ -13,6 +13,9 @@ use crate::guest_target::{self, GuestToolchain, TARGET};
 use crate::workspace::{GuestCrate, Workspace};
 use crate::{environment, steps};
 
+/// The host keeps line tables for its backtraces; in a component they would be most of what is uploaded.
+const WITHOUT_DEBUG_INFORMATION: [&str; 2] = ["profile.release.debug=false", "profile.release.strip=true"];
+
 /// The command `plugins`.
 pub fn run(workspace: &Workspace) -> Result<()> {
     let toolchain = guest_target::ensure(workspace)?;
@@ -66,6 +69,9 @@ fn compile(workspace: &Workspace, toolchain: &GuestToolchain, crates: &[GuestCra
     let mut cargo = environment::guest_cargo(&workspace.root);
     toolchain.apply(&mut cargo);
     cargo.args(["build", "--release", "--target", TARGET, "--target-dir"]).arg(build_folder_of(workspace));
+    for setting in WITHOUT_DEBUG_INFORMATION {
+        cargo.args(["--config", setting]);
+    }
     for guest in crates {
         cargo.args(["--package", &guest.package]);
     }

@@ -28,27 +28,29 @@ pub fn run(workspace: &Workspace) -> Result<()> {
 }
 
 /// Builds what the end-to-end tests and the benchmark run.
+///
+/// Everything at once: Cargo chooses the features of a dependency by what it is asked to build, and would
+/// build wasmtime a second time for a smaller selection.
 pub fn build(workspace: &Workspace) -> Result<()> {
     steps::heading("components and host");
     let toolchain = guest_target::ensure(workspace)?;
     plugins::build(workspace, &toolchain)?;
     plugins::build_fixtures(workspace, &toolchain)?;
-    up::build_host(workspace)
+    part(workspace, "host, tests and benchmarks", &["build", "--release", "--workspace", "--all-targets"])
 }
 
-/// Cargo that tells its programs where everything lies that was built.
-pub fn cargo_with_artifacts(workspace: &Workspace) -> Command {
-    let mut cargo = environment::cargo(&workspace.root);
-    cargo
+/// Tells a program where everything lies that was built.
+pub fn with_artifacts<'a>(command: &'a mut Command, workspace: &Workspace) -> &'a mut Command {
+    command
         .env("MODELHOST_BINARY", workspace.host_binary())
         .env("MODELHOST_PLUGINS", plugins::folder(workspace))
-        .env("MODELHOST_TEST_PLUGINS", plugins::fixtures_folder(workspace));
-    cargo
+        .env("MODELHOST_TEST_PLUGINS", plugins::fixtures_folder(workspace))
 }
 
 fn part(workspace: &Workspace, what: &str, arguments: &[&str]) -> Result<()> {
     steps::heading(what);
-    steps::loud(what, || environment::run(cargo_with_artifacts(workspace).args(arguments)))
+    let mut cargo = environment::cargo(&workspace.root);
+    steps::loud(what, || environment::run(with_artifacts(&mut cargo, workspace).args(arguments)))
 }
 
 fn free_address() -> Result<SocketAddr> {

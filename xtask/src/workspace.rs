@@ -55,7 +55,12 @@ impl Workspace {
 
     /// The built host.
     pub fn host_binary(&self) -> PathBuf {
-        self.target.join("release").join(format!("modelhost{}", std::env::consts::EXE_SUFFIX))
+        self.binary("modelhost")
+    }
+
+    /// A built program of this name.
+    pub fn binary(&self, name: &str) -> PathBuf {
+        self.target.join("release").join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
     }
 
     /// Where logs of long steps go.

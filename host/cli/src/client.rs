@@ -1,11 +1,11 @@
 //! Talks HTTP with a host. Knows statuses, headers and time-outs; not what the answers mean.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FROM, IF_MATCH};
@@ -50,6 +50,8 @@ impl fmt::Display for HostUrl {
 /// What a host answered to a request that it fulfilled.
 #[derive(Debug)]
 pub struct Answer {
+    /// Whether something was made by it that was not there before: status 201.
+    pub is_created: bool,
     /// The body.
     pub text: String,
 }
@@ -151,7 +153,12 @@ impl Client {
             .header(CONTENT_LENGTH, length)
             // A host that takes no such upload says so before the bytes travel.
             .header(EXPECT, "100-continue");
-        self.exchange_within(request, SendBody::from_reader(bytes), UPLOAD_ANSWER_TIMEOUT)
+        match self.exchange_within(request, SendBody::from_reader(bytes), UPLOAD_ANSWER_TIMEOUT) {
+            Err(Failure::Unreachable { is_broken_off: true, .. }) => Err(Failure::Local(anyhow!(
+                "the host broke off the upload: it is larger than serving.max_upload_bytes, or the host has ended"
+            ))),
+            outcome => outcome,
+        }
     }
 
     fn request(&self, method: Method, path: &str) -> request::Builder {
@@ -179,20 +186,24 @@ impl Client {
         let body = response.body_mut().with_config().limit(u64::MAX).lossy_utf8(true).read_to_string();
         let text = body.map_err(|error| self.no_answer(&error))?;
         if response.status().is_success() {
-            Ok(Answer { text })
+            Ok(Answer { is_created: status == 201, text })
         } else {
             Err(Failure::Refused { status, message: refusal(status, &text) })
         }
     }
 
     fn no_answer(&self, error: &ureq::Error) -> Failure {
-        let reason = match error {
+        let (reason, is_broken_off) = match error {
             // Without the library's own "io: " in front.
-            ureq::Error::Io(error) => error.to_string(),
-            error => error.to_string(),
+            ureq::Error::Io(error) => (error.to_string(), is_end_of_connection(error.kind())),
+            error => (error.to_string(), false),
         };
-        Failure::Unreachable { url: self.url.to_string(), reason }
+        Failure::Unreachable { url: self.url.to_string(), reason, is_broken_off }
     }
+}
+
+fn is_end_of_connection(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)
 }
 
 fn if_match(request: request::Builder, expected: Option<u64>) -> request::Builder {
@@ -214,5 +225,90 @@ fn refusal(status: u16, body: &str) -> String {
             let start: String = body.trim().chars().take(200).collect();
             format!("the host answered {status} {start}").trim_end().to_owned()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+    use std::thread::{self, JoinHandle};
+
+    use super::*;
+
+    /// Takes one connection, answers this, and gives back the head of the request.
+    fn answering(answer: &'static str) -> (Client, JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let host = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            stream.write_all(answer.as_bytes()).unwrap();
+            head.join("\n").to_lowercase()
+        });
+        (Client::new(url, Some("ädä")).unwrap(), host)
+    }
+
+    #[test]
+    fn urls_are_checked() {
+        let parse = |text: &str| text.parse::<HostUrl>();
+        assert_eq!(parse("http://h:1/").unwrap().to_string(), "http://h:1");
+        assert!(parse("https://h").unwrap_err().contains("https is not supported"));
+        for wrong in ["h:1", "http://", "ftp://h", "", "http://h?x=1", "http://h /"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_change_says_who_makes_it_and_what_they_saw() {
+        let (client, host) = answering("HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}");
+        let answer = client.send(Method::PUT, "/v1/x", &[1], Some(7)).unwrap();
+        assert!(answer.is_created && answer.text == "{}");
+        let head = host.join().unwrap();
+        for line in [
+            "put /v1/x http/1.1",
+            "from: ädä",
+            "if-match: \"7\"",
+            "content-type: application/json",
+            "content-length: 3",
+        ] {
+            assert!(head.lines().any(|sent| sent == line), "{line}: {head}");
+        }
+    }
+
+    #[test]
+    fn an_upload_that_is_refused_is_not_sent() {
+        struct Unread;
+        impl Read for Unread {
+            fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+                panic!("the body was read")
+            }
+        }
+        let (client, host) = answering(
+            "HTTP/1.1 413 Content Too Large\r\nContent-Length: 21\r\nConnection: close\r\n\r\n{\"error\":\"too large\"}",
+        );
+        let failure = client.upload("/v1/x", 1 << 40, &mut Unread).unwrap_err();
+        assert!(
+            matches!(failure, Failure::Refused { status: 413, ref message } if message == "too large"),
+            "{failure}"
+        );
+        assert!(host.join().unwrap().contains("expect: 100-continue"));
+    }
+
+    #[test]
+    fn answers_that_are_no_json_are_still_shown() {
+        assert_eq!(refusal(404, "{\"error\":\"model m is not known\"}"), "model m is not known");
+        assert_eq!(refusal(502, "<h1>Bad Gateway</h1>\n"), "the host answered 502 <h1>Bad Gateway</h1>");
+        assert_eq!(refusal(503, ""), "the host answered 503");
+    }
+
+    #[test]
+    fn nobody_there_is_told_apart() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        drop(listener);
+        let failure = Client::new(url, None).unwrap().get("/v2").unwrap_err();
+        assert_eq!(failure.exit_code(), 3, "{failure}");
     }
 }

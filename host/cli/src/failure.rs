@@ -21,6 +21,8 @@ pub enum Failure {
         url: String,
         /// What happened instead.
         reason: String,
+        /// Whether there was a connection, and it ended.
+        is_broken_off: bool,
     },
     /// Something on this machine.
     #[error("{0:#}")]
@@ -57,7 +59,11 @@ mod tests {
     #[test]
     fn scripts_can_tell_failures_apart() {
         let refused = Failure::Refused { status: 404, message: "model \"m\" does not exist".to_owned() };
-        let unreachable = Failure::Unreachable { url: "http://h:1".to_owned(), reason: "refused".to_owned() };
+        let unreachable = Failure::Unreachable {
+            url: "http://h:1".to_owned(),
+            reason: "refused".to_owned(),
+            is_broken_off: false,
+        };
         let failures =
             [refused, Failure::Local(anyhow::anyhow!("x")), Failure::Usage("x".to_owned()), unreachable];
         assert_eq!(failures.each_ref().map(Failure::exit_code), [1, 1, 2, 3]);

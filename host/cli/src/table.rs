@@ -5,6 +5,9 @@ use std::io::IsTerminal as _;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 
+/// Narrower terminals break the lines themselves, more legibly than columns of single letters.
+const MIN_WIDTH: u16 = 40;
+
 /// Rows under a header. A cell of several lines makes its row as high.
 pub fn rows<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     columns(header.map(str::to_owned).to_vec(), rows.into_iter().map(Vec::from))
@@ -42,8 +45,8 @@ fn printable(text: &str) -> String {
 fn plain() -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING);
-    // Only a terminal has a width to fit into: a file or a pipe gets whole lines.
-    if std::io::stdout().is_terminal() {
+    // Only a terminal has a width to fit into: a file or a pipe gets whole lines. Some terminals say 0.
+    if std::io::stdout().is_terminal() && table.width().is_some_and(|width| width >= MIN_WIDTH) {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
     table

@@ -68,7 +68,8 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Digest, InvalidDigest> {
         let hex = text.strip_prefix(PREFIX).ok_or(InvalidDigest)?;
-        let is_canonical = hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let is_canonical =
+            hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if !is_canonical {
             return Err(InvalidDigest);
         }
@@ -115,7 +116,9 @@ mod tests {
 
     #[test]
     fn refuses_other_texts() {
-        for text in ["", "sha256:", "abc", "sha256:BA7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"] {
+        for text in
+            ["", "sha256:", "abc", "sha256:BA7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]
+        {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
     }

@@ -17,7 +17,8 @@ pub struct InvalidName {
 const MAX_NAME_LENGTH: usize = 63;
 const NAME_RULE: &str =
     "use 1 to 63 characters of a-z, A-Z, 0-9, '-', '_' and '.', beginning and ending with a letter or digit";
-const ALIAS_RULE: &str = "an alias must hold a character that is not a digit, so that it is never taken for a number";
+const ALIAS_RULE: &str =
+    "an alias must hold a character that is not a digit, so that it is never taken for a number";
 
 fn is_plain_name(name: &str) -> bool {
     let ends_well = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);

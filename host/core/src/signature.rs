@@ -137,9 +137,14 @@ impl TensorDescription {
     ) -> Result<(), SignatureMismatch> {
         let mut seen = vec![false; descriptions.len()];
         for (name, tensor) in tensors {
-            let index = descriptions.iter().position(|description| description.name == *name).ok_or_else(|| {
-                SignatureMismatch::Unknown { role, name: shortened(name), expected: names_of(descriptions) }
-            })?;
+            let index =
+                descriptions.iter().position(|description| description.name == *name).ok_or_else(|| {
+                    SignatureMismatch::Unknown {
+                        role,
+                        name: shortened(name),
+                        expected: names_of(descriptions),
+                    }
+                })?;
             if std::mem::replace(&mut seen[index], true) {
                 return Err(SignatureMismatch::Repeated { role, name: name.clone() });
             }
@@ -193,7 +198,8 @@ mod tests {
         let descriptions = [description("x", &[-1]), description("y", &[2])];
         let x = || ("x".to_owned(), tensor(&[5]));
         let y = || ("y".to_owned(), tensor(&[2]));
-        let check = |tensors: &[(String, Tensor)]| TensorDescription::check_all(&descriptions, "input", tensors);
+        let check =
+            |tensors: &[(String, Tensor)]| TensorDescription::check_all(&descriptions, "input", tensors);
         assert_eq!(check(&[y(), x()]), Ok(()));
         assert!(matches!(check(&[x()]), Err(SignatureMismatch::Missing { name, .. }) if name == "y"));
         assert!(matches!(check(&[x(), x(), y()]), Err(SignatureMismatch::Repeated { .. })));

@@ -98,7 +98,10 @@ impl Tensor {
     ///
     /// # Errors
     /// [`InvalidTensor`] where the shape does not hold exactly these elements.
-    pub fn from_bytes_elements<T: AsRef<[u8]>>(shape: Vec<u64>, elements: &[T]) -> Result<Tensor, InvalidTensor> {
+    pub fn from_bytes_elements<T: AsRef<[u8]>>(
+        shape: Vec<u64>,
+        elements: &[T],
+    ) -> Result<Tensor, InvalidTensor> {
         let length = elements.iter().map(|element| 4 + element.as_ref().len()).sum();
         let mut data = Vec::with_capacity(length);
         for element in elements {
@@ -179,9 +182,8 @@ fn check_length(
     size: usize,
     data: &Bytes,
 ) -> Result<(), InvalidTensor> {
-    let expected = elements
-        .checked_mul(size as u64)
-        .ok_or_else(|| InvalidTensor::Overflow { shape: shape.to_vec() })?;
+    let expected =
+        elements.checked_mul(size as u64).ok_or_else(|| InvalidTensor::Overflow { shape: shape.to_vec() })?;
     if expected == data.len() as u64 {
         Ok(())
     } else {
@@ -207,7 +209,8 @@ mod tests {
 
     #[test]
     fn shape_and_data_must_agree() {
-        let fp32 = |shape: &[u64], length| Tensor::new(Datatype::Fp32, shape.to_vec(), vec![0; length].into());
+        let fp32 =
+            |shape: &[u64], length| Tensor::new(Datatype::Fp32, shape.to_vec(), vec![0; length].into());
         assert!(fp32(&[2, 3], 24).is_ok());
         assert!(fp32(&[], 4).is_ok());
         assert!(fp32(&[0, u64::MAX, u64::MAX], 0).is_ok());

@@ -130,7 +130,9 @@ pub enum RunError {
     #[error("inference was cancelled")]
     Cancelled,
     /// The tensors of this run would take too much memory.
-    #[error("operator {operator} would bring the tensors of this run to {bytes} bytes: at most {limit} are allowed")]
+    #[error(
+        "operator {operator} would bring the tensors of this run to {bytes} bytes: at most {limit} are allowed"
+    )]
     TooLarge {
         /// The operator at which the limit is passed.
         operator: String,

@@ -192,7 +192,9 @@ fn run(graph: &Graph, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Ten
         Err(panic) => {
             let message = panic_message(&*panic);
             tracing::error!(graph = %graph.digest(), "the inference engine panicked: {message}");
-            Err(ComputeError::Failed { reason: "the inference engine failed unexpectedly on these inputs".into() })
+            Err(ComputeError::Failed {
+                reason: "the inference engine failed unexpectedly on these inputs".into(),
+            })
         }
     }
 }

@@ -62,7 +62,9 @@ impl CallError {
     pub fn code(&self) -> ErrorCode {
         match self {
             CallError::InvalidInput { .. } => ErrorCode::InvalidArgument,
-            CallError::Unavailable { .. } => ErrorCode::Unavailable,
+            CallError::Unavailable { .. } | CallError::LimitExceeded(LimitExceeded::HostMemory) => {
+                ErrorCode::Unavailable
+            }
             CallError::Internal { .. }
             | CallError::LimitExceeded(_)
             | CallError::Trapped { .. }
@@ -86,4 +88,3 @@ pub enum Parameter {
     /// A text.
     Text(String),
 }
-

@@ -92,7 +92,9 @@ impl Compiler {
             Some(SIGXCPU | SIGKILL) => return Err(self.too_slow().into()),
             // Rust's answer to a failed allocation.
             Some(SIGABRT) => return Err(self.too_much_memory().into()),
-            Some(SIGSEGV) => return Err(Refusal::TooExpensive { limit: "the compiler's stack".to_owned() }.into()),
+            Some(SIGSEGV) => {
+                return Err(Refusal::TooExpensive { limit: "the compiler's stack".to_owned() }.into());
+            }
             _ => {}
         }
         match serde_json::from_slice(&output.stdout) {

@@ -58,7 +58,9 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
 }
 
 fn is_granted(import: &str) -> bool {
-    GRANTED.iter().any(|granted| if granted.ends_with('/') { import.starts_with(granted) } else { import == *granted })
+    GRANTED
+        .iter()
+        .any(|granted| if granted.ends_with('/') { import.starts_with(granted) } else { import == *granted })
 }
 
 fn check_header(bytes: &[u8]) -> Result<(), Refusal> {
@@ -119,8 +121,13 @@ fn outline(bytes: &[u8]) -> Result<Outline, Refusal> {
     Ok(outline)
 }
 
-fn add_graph(graphs: &mut Vec<(String, Range<usize>)>, name: &str, bytes: Range<usize>) -> Result<(), Refusal> {
-    let is_plain = !name.is_empty() && name.len() <= MAX_GRAPH_NAME_BYTES && !name.chars().any(char::is_control);
+fn add_graph(
+    graphs: &mut Vec<(String, Range<usize>)>,
+    name: &str,
+    bytes: Range<usize>,
+) -> Result<(), Refusal> {
+    let is_plain =
+        !name.is_empty() && name.len() <= MAX_GRAPH_NAME_BYTES && !name.chars().any(char::is_control);
     if !is_plain {
         return Err(Refusal::GraphName { limit: MAX_GRAPH_NAME_BYTES });
     }
@@ -184,14 +191,23 @@ mod tests {
         assert_eq!(inspect(b"\0as"), Err(Refusal::Truncated { offset: 3 }));
         assert_eq!(inspect(&Module::new().finish()), Err(Refusal::CoreModule));
         assert!(matches!(inspect(&EMPTY_COMPONENT), Err(Refusal::NoPredictor { .. })));
-        assert!(matches!(inspect(&[&EMPTY_COMPONENT[..], &[1, 50, 0]].concat()), Err(Refusal::Truncated { .. })));
+        assert!(matches!(
+            inspect(&[&EMPTY_COMPONENT[..], &[1, 50, 0]].concat()),
+            Err(Refusal::Truncated { .. })
+        ));
     }
 
     #[test]
     fn imports_that_reach_out_are_refused() {
         assert!(is_granted("wasi:io/streams@0.2.6"));
         assert!(is_granted("modelhost:plugin/tensors@0.1.0"));
-        for import in ["wasi:sockets/tcp@0.2.0", "wasi:http/types@0.2.0", "modelhost:plugin/predictions@0.1.0", "wasi:nnx/a", "f"] {
+        for import in [
+            "wasi:sockets/tcp@0.2.0",
+            "wasi:http/types@0.2.0",
+            "modelhost:plugin/predictions@0.1.0",
+            "wasi:nnx/a",
+            "f",
+        ] {
             assert!(!is_granted(import), "{import}");
         }
     }
@@ -199,7 +215,8 @@ mod tests {
     #[test]
     fn graphs_are_found_in_nested_modules() {
         let mut module = Module::new();
-        module.section(&CustomSection { name: "modelhost:graph/inner".into(), data: b"abc".as_slice().into() });
+        module
+            .section(&CustomSection { name: "modelhost:graph/inner".into(), data: b"abc".as_slice().into() });
         let mut component = Component::new();
         component.section(&ModuleSection(&module));
         let bytes = add_graph_section(component.finish(), "outer", b"defg");

@@ -11,6 +11,7 @@ pub mod examine;
 mod host;
 mod inspect;
 mod log;
+mod memory_budget;
 mod pack;
 mod plugin;
 mod refusal;
@@ -23,7 +24,7 @@ mod state;
 
 pub use call::{CallError, Parameter};
 pub use compiler::{CompileError, Compiler, SUBCOMMAND as EXAMINE_SUBCOMMAND};
-pub use examine::{ExaminedGraph, Examination};
+pub use examine::{Examination, ExaminedGraph};
 pub use inspect::GRAPH_SECTION_PREFIX;
 pub use pack::add_graph_section;
 pub use plugin::Plugin;

@@ -42,7 +42,10 @@ struct Budget {
 impl CallLog {
     /// A log whose lines are marked with `origin`, of at most `limit` bytes.
     pub fn new(origin: Arc<str>, limit: usize) -> CallLog {
-        CallLog(Arc::new(Shared { origin, budget: Mutex::new(Budget { bytes_left: limit, lines_dropped: 0 }) }))
+        CallLog(Arc::new(Shared {
+            origin,
+            budget: Mutex::new(Budget { bytes_left: limit, lines_dropped: 0 }),
+        }))
     }
 
     /// Writes a message, each of its lines as one line; what goes over the limit is dropped.

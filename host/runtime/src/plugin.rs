@@ -10,6 +10,7 @@ use wasmtime::component::Component;
 
 use crate::bindings::PluginPre;
 use crate::call::{CallError, Parameter};
+use crate::memory_budget::MemoryBudget;
 use crate::refusal::Refusal;
 use crate::runtime::Runtime;
 use crate::sandbox::{Answer, NamedTensors, Sandbox, last_sentence};
@@ -23,6 +24,7 @@ pub struct Plugin {
     graphs: Arc<Graphs>,
     /// Model and version, such as `income/3`, for the log.
     origin: Arc<str>,
+    memory: Arc<MemoryBudget>,
 }
 
 impl Plugin {
@@ -51,7 +53,8 @@ impl Plugin {
             .map_err(|error| Refusal::WrongWorld { reason: last_sentence(&error) })?;
         // A failure here only makes the first call slower, and will be met there again.
         let _ = component.initialize_copy_on_write_image();
-        Ok(Plugin { runtime, pre, graphs: Arc::new(graphs), origin: origin.into() })
+        let memory = MemoryBudget::of_plugin(&runtime.services().memory);
+        Ok(Plugin { runtime, pre, graphs: Arc::new(graphs), origin: origin.into(), memory })
     }
 
     /// Starts the plugin once and asks what it takes and answers.
@@ -61,9 +64,9 @@ impl Plugin {
     pub async fn signature(self: &Arc<Self>) -> Result<Signature, Refusal> {
         let plugin = self.clone();
         let limit = self.runtime.settings().limits.wall_time();
-        let answer = self.runtime.run(limit, move |deadline| async move {
-            plugin.sandbox(deadline).await?.signature().await
-        });
+        let answer = self
+            .runtime
+            .run(limit, move |deadline| async move { plugin.sandbox(deadline).await?.signature().await });
         let signature = answer.await.map_err(|error| Refusal::DoesNotStart { reason: error.to_string() })?;
         check_signature(&signature)?;
         Ok(signature)
@@ -98,7 +101,8 @@ impl Plugin {
     /// # Errors
     /// [`CallError::Overloaded`] where all sandboxes are taken; a plugin that traps when it starts.
     pub async fn sandbox(&self, deadline: Instant) -> Result<Sandbox, CallError> {
-        let state = CallState::new(self.runtime.services(), &self.graphs, &self.origin, deadline);
+        let state =
+            CallState::new(self.runtime.services(), &self.graphs, &self.origin, &self.memory, deadline);
         Sandbox::start(self.runtime.engine(), &self.pre, state).await
     }
 }
@@ -125,7 +129,10 @@ fn check_resources(component: &Component, runtime: &Runtime) -> Result<(), Refus
         return too_many(format!("{memory} bytes of memory"), format!("at most {}", limits.memory_bytes));
     }
     if table > limits.table_elements as u64 {
-        return too_many(format!("a table of {table} elements"), format!("at most {}", limits.table_elements));
+        return too_many(
+            format!("a table of {table} elements"),
+            format!("at most {}", limits.table_elements),
+        );
     }
     Ok(())
 }

@@ -129,7 +129,10 @@ pub struct RefusalReport {
 
 impl From<&Refusal> for RefusalReport {
     fn from(refusal: &Refusal) -> RefusalReport {
-        RefusalReport { malformed: refusal.code() == ErrorCode::InvalidArgument, message: refusal.to_string() }
+        RefusalReport {
+            malformed: refusal.code() == ErrorCode::InvalidArgument,
+            message: refusal.to_string(),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use wasmtime::component::Linker;
 use crate::call::CallError;
 use crate::engine::{compilation_key, serving_engine};
 use crate::host::linker;
+use crate::memory_budget::MemoryBudget;
 use crate::services::Services;
 use crate::settings::RuntimeSettings;
 use crate::state::CallState;
@@ -37,6 +38,7 @@ impl Runtime {
         let engine = serving_engine(&settings)?;
         let services = Services {
             limits: settings.limits.clone(),
+            memory: MemoryBudget::of_host(settings.sandbox_memory_bytes),
             executor: Executor::new(threads_or_cores(settings.inference_threads))?,
             graph_cache: Arc::new(GraphCache::new(Arc::new(TractEngine::new()))),
             allow_graph_load: settings.allow_graph_load,

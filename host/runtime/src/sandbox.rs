@@ -151,7 +151,9 @@ pub(crate) fn last_sentence(error: &wasmtime::Error) -> String {
 impl From<predictor::Error> for CallError {
     fn from(error: predictor::Error) -> CallError {
         match error {
-            predictor::Error::InvalidInput(message) => CallError::InvalidInput { message: shortened(message) },
+            predictor::Error::InvalidInput(message) => {
+                CallError::InvalidInput { message: shortened(message) }
+            }
             predictor::Error::Unavailable(message) => CallError::Unavailable { message: shortened(message) },
             predictor::Error::Internal(message) => CallError::Internal { message: shortened(message) },
         }

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use modelhost_inference::{Executor, GraphCache};
 
+use crate::memory_budget::MemoryBudget;
 use crate::settings::CallLimits;
 
 /// Shared by all calls of a host.
 pub struct Services {
     /// Limits of one call.
     pub limits: CallLimits,
+    /// What all calls may hold together.
+    pub memory: Arc<MemoryBudget>,
     /// Runs networks.
     pub executor: Executor,
     /// All networks that are in use.

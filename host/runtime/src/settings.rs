@@ -11,6 +11,9 @@ pub struct RuntimeSettings {
     /// Calls that may run at one moment, over all models. Default 128. Each reserves address space for its
     /// memories; more are refused as overloaded after waiting in the model's queue.
     pub max_concurrent_calls: u32,
+    /// Bytes of memory and tensors that all calls hold together; those of one version at most half of it.
+    /// What does not fit fails as unavailable. Default 4 GiB.
+    pub sandbox_memory_bytes: usize,
     /// Threads that run plugins; 0 is one per core. Default 0.
     pub plugin_threads: usize,
     /// Threads that run networks; 0 is one per core. Default 0.
@@ -33,6 +36,7 @@ impl Default for RuntimeSettings {
     fn default() -> RuntimeSettings {
         RuntimeSettings {
             max_concurrent_calls: 128,
+            sandbox_memory_bytes: 4 << 30,
             plugin_threads: 0,
             inference_threads: 0,
             keep_resident_bytes: 2 << 20,

@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn rules() {
-        let signature = |outputs: &[TensorDescription]| Signature { inputs: vec![], outputs: outputs.to_vec() };
+        let signature =
+            |outputs: &[TensorDescription]| Signature { inputs: vec![], outputs: outputs.to_vec() };
         assert!(check_signature(&signature(&[tensor("y", &[-1, 3])])).is_ok());
         for outputs in [
             vec![],

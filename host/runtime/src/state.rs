@@ -13,6 +13,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::bindings::wasi::nn::errors::ErrorCode;
 use crate::log::CallLog;
+use crate::memory_budget::{MemoryBudget, MemoryShare};
 use crate::services::Services;
 use crate::settings::CallLimits;
 
@@ -39,6 +40,9 @@ pub struct NnError {
 /// explanation of the trap that follows a refused growth.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LimitExceeded {
+    /// What all sandboxes of the model, or of the host, may hold together.
+    #[error("the sandboxes of this host hold all the memory that they may: try again later")]
+    HostMemory,
     /// Linear memories and tables.
     #[error("memory limit of {limit} bytes exceeded")]
     Memory {
@@ -101,10 +105,17 @@ pub struct InferenceTime {
 }
 
 /// Counts what a call holds.
-#[derive(Default)]
 struct Budget {
     memory_bytes: usize,
     tensor_bytes: usize,
+    /// Of what all calls may hold together.
+    share: MemoryShare,
+}
+
+impl Budget {
+    fn share_suffices(&mut self) -> bool {
+        self.share.grow_to(self.memory_bytes.saturating_add(self.tensor_bytes))
+    }
 }
 
 impl CallState {
@@ -113,13 +124,18 @@ impl CallState {
         services: &Arc<Services>,
         graphs: &Arc<Graphs>,
         origin: &Arc<str>,
+        memory: &Arc<MemoryBudget>,
         deadline: Instant,
     ) -> CallState {
         let log = CallLog::new(origin.clone(), services.limits.log_bytes);
         let mut table = ResourceTable::new();
         table.set_max_capacity(services.limits.handles);
         let mut wasi = WasiCtx::builder();
-        wasi.stdout(log.stdout()).stderr(log.stderr()).max_random_size(64 << 10).allow_tcp(false).allow_udp(false);
+        wasi.stdout(log.stdout())
+            .stderr(log.stderr())
+            .max_random_size(64 << 10)
+            .allow_tcp(false)
+            .allow_udp(false);
         CallState {
             table,
             graphs: graphs.clone(),
@@ -129,7 +145,7 @@ impl CallState {
             exceeded: None,
             inference: InferenceTime::default(),
             wasi: wasi.build(),
-            budget: Budget::default(),
+            budget: Budget { memory_bytes: 0, tensor_bytes: 0, share: MemoryShare::new(memory.clone()) },
         }
     }
 
@@ -169,6 +185,9 @@ impl CallState {
             return Err(self.exceed(LimitExceeded::Tensors { limit }));
         }
         self.budget.tensor_bytes = held;
+        if !self.budget.share_suffices() {
+            return Err(self.exceed(LimitExceeded::HostMemory));
+        }
         self.push(wrap(tensor))
     }
 
@@ -204,7 +223,12 @@ fn tensor_cost(tensor: &Tensor) -> usize {
 }
 
 impl ResourceLimiter for CallState {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let limit = self.limits().memory_bytes;
         let held = self.budget.memory_bytes.saturating_add(desired.saturating_sub(current));
         if held > limit {
@@ -212,10 +236,19 @@ impl ResourceLimiter for CallState {
             return Ok(false);
         }
         self.budget.memory_bytes = held;
-        Ok(true)
+        let suffices = self.budget.share_suffices();
+        if !suffices {
+            self.exceed(LimitExceeded::HostMemory);
+        }
+        Ok(suffices)
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let limit = self.limits().table_elements;
         if desired > limit {
             self.exceed(LimitExceeded::Table { limit });

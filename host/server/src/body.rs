@@ -153,7 +153,7 @@ impl RequestBody {
             return Ok(WholeBody { bytes: Bytes::new(), _reserved: None });
         };
         self.check_size(limits.bytes)?;
-        if self.incoming.is_end_stream() {
+        if self.is_complete() {
             return Ok(WholeBody { bytes: first, _reserved: None });
         }
         let mut whole = BytesMut::from(first);
@@ -170,10 +170,15 @@ impl RequestBody {
         if self.received > limit { Err(too_large(limit)) } else { Ok(()) }
     }
 
-    /// What is left to be read by nobody, if it is worth the effort.
+    /// Whether all of it was read.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    /// What is left, where the client sends it unasked.
     pub(crate) fn into_unread(self) -> Option<Incoming> {
         let is_awaiting_leave = self.expects_continue && self.received == 0;
-        (!self.incoming.is_end_stream() && !is_awaiting_leave).then_some(self.incoming)
+        (!is_awaiting_leave).then_some(self.incoming)
     }
 }
 

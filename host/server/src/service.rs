@@ -106,7 +106,7 @@ async fn or_panic(handling: impl Future<Output = Result<Reply, ApiError>>) -> Re
     }
 }
 
-fn panic_message<'a>(panic: &'a (dyn std::any::Any + Send)) -> &'a str {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
@@ -114,11 +114,15 @@ fn panic_message<'a>(panic: &'a (dyn std::any::Any + Send)) -> &'a str {
 /// What the handler left unread is read on in the background, so that the client gets to see the response.
 /// The connection is not used again: where the body ends may never be known.
 fn finish_body(body: RequestBody, parts: &Parts, reply: &mut Reply) {
-    let Some(unread) = body.into_unread() else { return };
+    if body.is_complete() {
+        return;
+    }
     if parts.version < Version::HTTP_2 {
         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    tokio::spawn(linger(unread));
+    if let Some(unread) = body.into_unread() {
+        tokio::spawn(linger(unread));
+    }
 }
 
 /// A response to HEAD tells the length of the body that GET would have.

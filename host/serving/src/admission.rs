@@ -35,7 +35,8 @@ impl Admission {
     /// # Errors
     /// [`ErrorCode::Overloaded`] at once where too many wait already.
     pub(crate) async fn enter(&self) -> Result<Admitted<'_>, Error> {
-        let overloaded = || Error::new(ErrorCode::Overloaded, "too many requests are waiting: try again later");
+        let overloaded =
+            || Error::new(ErrorCode::Overloaded, "too many requests are waiting: try again later");
         let admitted = self.admitted.try_acquire().map_err(|_| overloaded())?;
         // Never closed, so this only waits.
         let running = self.running.acquire().await.map_err(|_| overloaded())?;

@@ -33,9 +33,8 @@ impl ModelHost {
         let data_dir = settings.data_dir.clone();
         let registry = tokio::task::spawn_blocking(move || Registry::open(&data_dir)).await??;
         let compiler = Compiler::new(settings.executable, settings.runtime.compilation.clone());
-        let runtime = Runtime::new(settings.runtime).map_err(|error| {
-            Error::internal(format!("the sandboxes cannot be set up: {error:#}"))
-        })?;
+        let runtime = Runtime::new(settings.runtime)
+            .map_err(|error| Error::internal(format!("the sandboxes cannot be set up: {error:#}")))?;
         let metrics = prometheus::Registry::new();
         let statistics = Statistics::new(&metrics).map_err(Error::internal)?;
         let max_idle = settings.serving.max_idle_versions;
@@ -72,7 +71,11 @@ impl ModelHost {
     ///
     /// # Errors
     /// An unknown model, version or alias; a model without a deployment; a version that does not load.
-    pub async fn servable(&self, model: &ModelName, selector: &VersionSelector) -> Result<Arc<Servable>, Error> {
+    pub async fn servable(
+        &self,
+        model: &ModelName,
+        selector: &VersionSelector,
+    ) -> Result<Arc<Servable>, Error> {
         let live = self.live_model(model)?;
         let state = live.state();
         match selector {

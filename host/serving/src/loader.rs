@@ -107,9 +107,10 @@ fn graphs_of(registry: &Registry, runtime: &Runtime, version: &Version) -> Resul
     let mut graphs = BTreeMap::new();
     for graph in &version.graphs {
         let path = registry.artifacts().graph_path(&graph.digest);
-        let loaded = runtime.graph_cache().get_or_load(&graph.digest, || std::fs::read(&path)).map_err(|error| {
-            Error::new(ErrorCode::Unprocessable, format!("graph {:?}: {error}", graph.description.name))
-        })?;
+        let loaded =
+            runtime.graph_cache().get_or_load(&graph.digest, || std::fs::read(&path)).map_err(|error| {
+                Error::new(ErrorCode::Unprocessable, format!("graph {:?}: {error}", graph.description.name))
+            })?;
         graphs.insert(graph.description.name.clone(), loaded);
     }
     Ok(graphs)

@@ -41,7 +41,11 @@ impl ModelHost {
     ///
     /// # Errors
     /// [`ErrorCode::NotFound`]; [`ErrorCode::Unavailable`] where the deployed one is asked for and there is none.
-    pub async fn version(&self, name: &ModelName, selector: &VersionSelector) -> Result<(Version, u64), Error> {
+    pub async fn version(
+        &self,
+        name: &ModelName,
+        selector: &VersionSelector,
+    ) -> Result<(Version, u64), Error> {
         let live = self.live_model(name)?;
         let state = live.state();
         let number = match selector {
@@ -86,7 +90,8 @@ impl ModelHost {
             }
             let change = DeploymentChange { traffic, by: author.by, comment: author.comment };
             let name = live.name.clone();
-            let deployed = host.with_registry(move |registry| registry.deploy(&name, change, expected)).await?;
+            let deployed =
+                host.with_registry(move |registry| registry.deploy(&name, change, expected)).await?;
             host.show_deployment(&live).await?;
             Ok(deployed)
         })
@@ -109,9 +114,8 @@ impl ModelHost {
         finish(async move {
             let _changing = live.changing.lock().await;
             let name = live.name.clone();
-            let roll_back = move |registry: &Registry| {
-                registry.rollback(&name, to, author.by, author.comment, expected)
-            };
+            let roll_back =
+                move |registry: &Registry| registry.rollback(&name, to, author.by, author.comment, expected);
             let restored = host.with_registry(roll_back).await?;
             host.show_deployment(&live).await?;
             Ok(restored)
@@ -182,7 +186,11 @@ impl ModelHost {
         .await
     }
 
-    async fn load_for_deployment(&self, live: &LiveModel, version: VersionNumber) -> Result<Arc<Servable>, Error> {
+    async fn load_for_deployment(
+        &self,
+        live: &LiveModel,
+        version: VersionNumber,
+    ) -> Result<Arc<Servable>, Error> {
         let state = live.state();
         self.loader.load(live, state.version(&live.name, version)?).await
     }
@@ -195,10 +203,9 @@ impl ModelHost {
             live.set(record, Deployed::Nothing);
             return Ok(());
         };
-        let version = record
-            .as_ref()
-            .and_then(|record| record.version(number))
-            .ok_or_else(|| Error::internal(format!("deployed version {number} of {} has no record", live.name)))?;
+        let version = record.as_ref().and_then(|record| record.version(number)).ok_or_else(|| {
+            Error::internal(format!("deployed version {number} of {} has no record", live.name))
+        })?;
         let deployed = match self.loader.load(live, version).await {
             Ok(servable) => Deployed::Ready(servable),
             Err(error) => Deployed::Failed(error),

@@ -73,8 +73,9 @@ impl Servable {
         timeout: Option<Duration>,
         times: &mut RequestTimes,
     ) -> Result<NamedTensors, Error> {
-        TensorDescription::check_all(&self.signature.inputs, "input", &inputs)
-            .map_err(|mismatch| Error::new(ErrorCode::InvalidArgument, mismatch.to_string()).about(&self.model))?;
+        TensorDescription::check_all(&self.signature.inputs, "input", &inputs).map_err(|mismatch| {
+            Error::new(ErrorCode::InvalidArgument, mismatch.to_string()).about(&self.model)
+        })?;
         let arrived = Instant::now();
         let budget = timeout.unwrap_or(Duration::MAX);
         let place = self.place(budget).await?;
@@ -91,7 +92,8 @@ impl Servable {
     }
 
     async fn place(&self, budget: Duration) -> Result<crate::admission::Admitted<'_>, Error> {
-        let late = || Error::new(ErrorCode::DeadlineExceeded, "the deadline passed while the request was waiting");
+        let late =
+            || Error::new(ErrorCode::DeadlineExceeded, "the deadline passed while the request was waiting");
         let entered = match tokio::time::timeout(budget, self.admission.enter()).await {
             Ok(entered) => entered,
             Err(_) => Err(late()),

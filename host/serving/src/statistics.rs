@@ -85,14 +85,22 @@ impl Statistics {
             inferences: counter("nv_inference_count", "Inferences, batched ones counted each", &LABELS)?,
             executions: counter("nv_inference_exec_count", "Executions, a batch counted once", &LABELS)?,
             pending,
-            request_us: counter("nv_inference_request_duration_us", "Time of requests from arrival to answer", &LABELS)?,
+            request_us: counter(
+                "nv_inference_request_duration_us",
+                "Time of requests from arrival to answer",
+                &LABELS,
+            )?,
             queue_us: counter("nv_inference_queue_duration_us", "Time that requests waited", &LABELS)?,
             compute_input_us: counter(
                 "nv_inference_compute_input_duration_us",
                 "Time in plugins before their first inference",
                 &LABELS,
             )?,
-            compute_infer_us: counter("nv_inference_compute_infer_duration_us", "Time in inference", &LABELS)?,
+            compute_infer_us: counter(
+                "nv_inference_compute_infer_duration_us",
+                "Time in inference",
+                &LABELS,
+            )?,
             compute_output_us: counter(
                 "nv_inference_compute_output_duration_us",
                 "Time in plugins after their first inference began, inference left out",

@@ -51,11 +51,13 @@ pub struct Upload {
 }
 
 impl ModelHost {
-    /// Begins to receive a component for this model, which need not exist yet.
+    /// Begins to receive a component for this model, which need not exist yet. `declared` is how many bytes
+    /// are known to come.
     ///
     /// # Errors
-    /// A data folder that cannot be written.
-    pub async fn begin_upload(self: &Arc<Self>, model: ModelName) -> Result<Upload, Error> {
+    /// [`ErrorCode::TooLarge`] where that is over the limit already; a data folder that cannot be written.
+    pub async fn begin_upload(self: &Arc<Self>, model: ModelName, declared: u64) -> Result<Upload, Error> {
+        check_size(declared, self.settings.max_upload_bytes)?;
         let file = self.with_registry(|registry| registry.artifacts().staging_file()).await?;
         Ok(Upload { host: self.clone(), model, file, hasher: Hasher::default(), received: 0 })
     }
@@ -68,10 +70,7 @@ impl Upload {
     /// [`ErrorCode::TooLarge`] over the limit; a disk that cannot be written.
     pub async fn write(&mut self, piece: Bytes) -> Result<(), Error> {
         self.received = self.received.saturating_add(piece.len() as u64);
-        let limit = self.host.settings.max_upload_bytes;
-        if self.received > limit {
-            return Err(Error::new(ErrorCode::TooLarge, format!("a component may have at most {limit} bytes")));
-        }
+        check_size(self.received, self.host.settings.max_upload_bytes)?;
         // Pieces are as small as the network makes them; the file system takes them into its cache.
         self.hasher.update(&piece);
         self.file.write_all(&piece).map_err(Error::internal)
@@ -140,7 +139,8 @@ impl ModelHost {
             metadata: examined.metadata.clone(),
             compiled_size_bytes: examined.compiled_size_bytes,
         };
-        let files = examined.graphs.iter().map(|graph| (graph.digest, examine::graph_file(folder.path(), graph)));
+        let files =
+            examined.graphs.iter().map(|graph| (graph.digest, examine::graph_file(folder.path(), graph)));
         Ok(Prepared {
             version,
             component,
@@ -208,8 +208,18 @@ impl ModelHost {
     }
 }
 
+fn check_size(bytes: u64, limit: u64) -> Result<(), Error> {
+    if bytes > limit {
+        return Err(Error::new(ErrorCode::TooLarge, format!("a component may have at most {limit} bytes")));
+    }
+    Ok(())
+}
+
 fn deleted_meanwhile() -> Error {
-    Error::new(ErrorCode::Conflict, "the existing version of these bytes was deleted in the meantime: upload it again")
+    Error::new(
+        ErrorCode::Conflict,
+        "the existing version of these bytes was deleted in the meantime: upload it again",
+    )
 }
 
 fn graphs_aside(runtime: &Runtime, folder: &Path, examined: &Examination) -> Result<Graphs, Error> {

@@ -99,6 +99,11 @@ fn lines(lines: impl Iterator<Item = String>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
+    use modelhost_core::{ComponentMetadata, Digest, Signature};
+    use modelhost_registry::NewVersion;
+
     use super::*;
 
     #[test]
@@ -115,10 +120,29 @@ mod tests {
     #[test]
     fn a_damaged_folder_is_a_failure() {
         let folder = tempfile::tempdir().unwrap();
-        drop(Registry::open(folder.path()).unwrap());
-        std::fs::write(folder.path().join("journal.jsonl"), "garbage\n").unwrap();
+        let digest = Digest::of(b"component");
+        add_version(&Registry::open(folder.path()).unwrap(), digest);
+        check(folder.path(), true).unwrap();
+        let component = format!("artifacts/components/{}.wasm", digest.hex());
+        std::fs::write(folder.path().join(component), b"something else").unwrap();
         let failure = check(folder.path(), true).unwrap_err();
         assert_eq!(failure.exit_code(), 1);
         assert!(failure.to_string().contains("check --rebuild"), "{failure}");
+    }
+
+    fn add_version(registry: &Registry, digest: Digest) {
+        let mut file = registry.artifacts().staging_file().unwrap();
+        file.write_all(b"component").unwrap();
+        let _reservation = registry.artifacts().store_component(file, &digest).unwrap();
+        let version = NewVersion {
+            digest,
+            size_bytes: 9,
+            uploaded_by: None,
+            signature: Signature::default(),
+            graphs: Vec::new(),
+            metadata: ComponentMetadata::default(),
+            compiled_size_bytes: 0,
+        };
+        registry.add_version(&"m".parse().unwrap(), version).unwrap();
     }
 }

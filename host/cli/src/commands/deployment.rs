@@ -175,7 +175,7 @@ mod tests {
             {"number":1,"time":"2026-01-02T03:04:05Z","traffic":[{"version":1,"percent":100}],"by":"ada"},
             {"number":2,"time":"2026-01-03T03:04:05.9Z","traffic":[{"version":3,"percent":90},{"version":1,"percent":10}],"restores":1}
         ]}"#;
-        let shown = log(&Answer { text: text.to_owned() }).unwrap();
+        let shown = log(&Answer { is_created: false, text: text.to_owned() }).unwrap();
         let lines: Vec<&str> = shown.lines().collect();
         assert!(lines[0].starts_with("REVISION  TIME"));
         assert!(

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::BinaryBytes;
-use modelhost_core::ModelName;
-use modelhost_registry::{Revision, Version};
+use modelhost_core::{Digest, ModelName, Signature, VersionNumber};
+use modelhost_registry::Revision;
 use serde::Deserialize;
 
 use super::Session;
@@ -33,10 +33,10 @@ pub struct Push {
 
 #[derive(Deserialize)]
 struct Uploaded {
-    #[serde(flatten)]
-    version: Version,
-    created: bool,
-    #[serde(default)]
+    number: VersionNumber,
+    digest: Digest,
+    size_bytes: u64,
+    signature: Signature,
     deployed: Option<Revision>,
 }
 
@@ -67,26 +67,47 @@ fn path(arguments: &Push) -> String {
 }
 
 fn describe(arguments: &Push, answer: &Answer) -> Result<String, Failure> {
-    let Uploaded { version, created, deployed } = answer.read()?;
+    let Uploaded { number, digest, size_bytes, signature, deployed } = answer.read()?;
     let model = &arguments.model;
-    let number = version.number;
-    let size = BinaryBytes(version.size_bytes);
-    let first = if created {
-        format!("version {number} of {model} is ready: {size}, {}", version.digest)
+    let first = if answer.is_created {
+        format!("version {number} of {model} is ready: {}, {digest}", BinaryBytes(size_bytes))
     } else {
-        format!("version {number} of {model} has these bytes already: {}", version.digest)
+        format!("version {number} of {model} has these bytes already: {digest}")
     };
     let deployment = match deployed {
         Some(revision) => format!("deployed as revision {}", revision.number),
         None if arguments.deploy => "it is deployed already".to_owned(),
         None => format!("it answers by its number; for all requests: modelhost deploy {model} {number}"),
     };
-    Ok(format!("{first}\n{}\n{deployment}", tensors(&version.signature)))
+    Ok(format!("{first}\n{}\n{deployment}", tensors(&signature)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn described(is_created: bool, deploy: bool, deployed: &str) -> String {
+        let digest = Digest::of(b"component");
+        let text = format!(
+            r#"{{"number":3,"digest":"{digest}","size_bytes":2048,"signature":{{"inputs":[],"outputs":[]}}{deployed}}}"#
+        );
+        let push = Push { file: "f".into(), model: "income".parse().unwrap(), deploy, comment: None };
+        describe(&push, &Answer { is_created, text }).unwrap()
+    }
+
+    #[test]
+    fn what_became_of_an_upload_is_said() {
+        let revision = r#","deployed":{"number":2,"time":"2026-01-02T03:04:05Z","traffic":[]}"#;
+        let fresh = described(true, true, revision);
+        assert!(fresh.starts_with("version 3 of income is ready: 2.00 KiB, sha256:"), "{fresh}");
+        assert!(fresh.ends_with("deployed as revision 2"), "{fresh}");
+        let again = described(false, true, "");
+        assert!(
+            again.contains("has these bytes already") && again.ends_with("it is deployed already"),
+            "{again}"
+        );
+        assert!(described(true, false, "").ends_with("modelhost deploy income 3"));
+    }
 
     #[test]
     fn a_comment_survives_the_query() {

@@ -69,7 +69,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
         runtime: config.runtime,
     };
     let host = ModelHost::open(settings).await.map_err(|error| anyhow::anyhow!(error.message))?;
-    let server = Server::bind(config.server, host).await.context("the host cannot listen")?;
+    // Its message holds its cause already.
+    let server = Server::bind(config.server, host).await.map_err(|error| anyhow::anyhow!("{error}"))?;
     output::print(&format!("modelhost is ready on http://{}", server.local_addr()))?;
     server.run(signals.first()).await;
     Ok(())

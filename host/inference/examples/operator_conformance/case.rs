@@ -79,7 +79,8 @@ impl Case {
             Ok(graph) => graph,
             Err(error) => return Some(Outcome::Refused(error.to_string())),
         };
-        let inputs: Vec<Tensor> = self.inputs.iter().take(form.inputs).filter_map(|tensor| to_tensor(tensor).ok()).collect();
+        let inputs: Vec<Tensor> =
+            self.inputs.iter().take(form.inputs).filter_map(|tensor| to_tensor(tensor).ok()).collect();
         let names = graph.inputs().iter().map(|description| description.name.clone());
         let named: Vec<(String, Tensor)> = names.zip(inputs.iter().cloned()).collect();
         if let Err(error) = TensorDescription::check_all(graph.inputs(), "input", &named) {
@@ -113,7 +114,8 @@ impl Case {
 }
 
 fn free_extents(input: &mut tract_onnx::pb::ValueInfoProto) {
-    let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_mut().and_then(|r#type| r#type.value.as_mut())
+    let Some(type_proto::Value::TensorType(tensor)) =
+        input.r#type.as_mut().and_then(|r#type| r#type.value.as_mut())
     else {
         return;
     };

@@ -4,7 +4,11 @@ use modelhost_core::{Datatype, Tensor, TensorDescription};
 
 /// # Errors
 /// The first difference.
-pub fn compare(actual: &[Tensor], expected: &[Tensor], described: &[TensorDescription]) -> Result<(), String> {
+pub fn compare(
+    actual: &[Tensor],
+    expected: &[Tensor],
+    described: &[TensorDescription],
+) -> Result<(), String> {
     if actual.len() != expected.len() {
         return Err(format!("{} outputs instead of {}", actual.len(), expected.len()));
     }
@@ -32,7 +36,8 @@ fn compare_tensor(actual: &Tensor, expected: &Tensor) -> Result<(), String> {
     for (index, (actual, expected)) in floats(actual).zip(floats(expected)).enumerate() {
         let is_same = actual == expected || (actual.is_nan() && expected.is_nan());
         // Against an infinite expectation every finite value would be within the relative tolerance.
-        let is_close = expected.is_finite() && (actual - expected).abs() <= absolute + relative * expected.abs();
+        let is_close =
+            expected.is_finite() && (actual - expected).abs() <= absolute + relative * expected.abs();
         if !is_same && !is_close {
             return Err(format!("element {index} is {actual} instead of {expected}"));
         }
@@ -47,8 +52,12 @@ fn start(tensor: &Tensor) -> &[u8] {
 fn floats(tensor: &Tensor) -> Box<dyn Iterator<Item = f64> + '_> {
     let data = tensor.data();
     match tensor.datatype() {
-        Datatype::Fp16 => Box::new(data.as_chunks::<2>().0.iter().map(|bytes| half::f16::from_le_bytes(*bytes).to_f64())),
-        Datatype::Fp32 => Box::new(data.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes)))),
+        Datatype::Fp16 => {
+            Box::new(data.as_chunks::<2>().0.iter().map(|bytes| half::f16::from_le_bytes(*bytes).to_f64()))
+        }
+        Datatype::Fp32 => {
+            Box::new(data.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))))
+        }
         _ => Box::new(data.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes))),
     }
 }

@@ -81,7 +81,9 @@ fn case_folders(folder: &Path) -> Vec<PathBuf> {
         return vec![folder.to_owned()];
     }
     let mut folders: Vec<PathBuf> = std::fs::read_dir(folder)
-        .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect())
+        .map(|entries| {
+            entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect()
+        })
         .unwrap_or_default();
     folders.sort();
     folders.iter().flat_map(|folder| case_folders(folder)).collect()

@@ -9,14 +9,21 @@ pub(super) fn refusal(node: &NodeProto) -> Option<&'static str> {
         "BatchNormalization" | "Dropout" => (node.trains(), "training mode"),
         "ConstantOfShape" => (node.attribute("value").is_none(), "without value"),
         "GRU" | "LSTM" | "RNN" => return recurrent(&node),
-        "LinearClassifier" => (node.scores_two_classes_by_one(), "two classes from one score without LOGISTIC"),
+        "LinearClassifier" => {
+            (node.scores_two_classes_by_one(), "two classes from one score without LOGISTIC")
+        }
         "LinearRegressor" => (!node.text_is("post_transform", "NONE", &["NONE"]), "post_transform"),
         "Normalizer" => (!node.text_is("norm", "MAX", &["L1", "L2"]), "norm MAX"),
-        "Pad" => (!node.text_is("mode", "constant", &["constant"]) && node.has_input(2), "constant with another mode"),
+        "Pad" => (
+            !node.text_is("mode", "constant", &["constant"]) && node.has_input(2),
+            "constant with another mode",
+        ),
         "Resize" => (
             node.text_is("coordinate_transformation_mode", "half_pixel", &["align_corners"]),
             "coordinate_transformation_mode align_corners",
         ),
+        // tract describes the result wrongly where extents are free.
+        "Slice" => (node.attribute("starts").is_some(), "starts as an attribute"),
         "SpaceToDepth" => (!node.text_is("mode", "DCR", &["DCR"]), "mode"),
         "Squeeze" => (node.attribute("axes").is_none() && !node.has_input(1), "without axes"),
         _ => return None,
@@ -71,6 +78,8 @@ impl Uses<'_> {
         let scores = self.attribute("intercepts").map_or(0, |attribute| attribute.floats.len());
         let classes = length("classlabels_ints");
         // Without intercepts, or with labels of text, there are no cases.
-        classes == 0 || scores == 0 || (classes != scores && !self.text_is("post_transform", "NONE", &["LOGISTIC"]))
+        classes == 0
+            || scores == 0
+            || (classes != scores && !self.text_is("post_transform", "NONE", &["LOGISTIC"]))
     }
 }

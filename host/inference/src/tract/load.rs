@@ -1,13 +1,13 @@
 //! From a decoded file to a network that can be run: analysis of shapes, optimisation, description of the tensors.
 
 use modelhost_core::{MAX_RANK, TensorDescription};
+use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::{
-    DatumType, Framework, InferenceModel, InferenceModelExt, SpecialOps, Symbol, TDim, TractResult, TypedModel,
-    TypedSimplePlan,
+    DatumType, Framework, InferenceModel, InferenceModelExt, SpecialOps, Symbol, TDim, TractResult,
+    TypedModel, TypedSimplePlan,
 };
 use tract_onnx::tract_core::ops::cast::cast;
 use tract_onnx::tract_hir::infer::{Factoid, GenericFactoid, InferenceFact, ShapeFactoid};
-use tract_onnx::pb::ModelProto;
 
 use super::memory::MemoryPlan;
 use super::network::{Network, PerShape, Plans};
@@ -19,14 +19,18 @@ use crate::engine::LoadError;
 /// Extents that are tried for every free dimension of a network that cannot be optimised while they are free.
 const PROBES: [i64; 6] = [1, 2, 4, 8, 16, 32];
 
+/// A way to make a network; the number is the limit of [`constants::check`].
+type Attempt = fn(Parsed, u64) -> Result<Network, LoadError>;
+
 /// Loads a network whose operators were checked.
 pub(super) fn load(proto: &ModelProto, max_constant_bytes: u64) -> Result<Network, LoadError> {
-    let attempts: [fn(Parsed, u64) -> Result<Network, LoadError>; 2] = [symbolic, per_shape];
+    let attempts: [Attempt; 2] = [symbolic, per_shape];
     let mut first_error = None;
     for attempt in attempts {
         // Converters declare shapes inside the network that are not true: without them the network may still load.
         for ignore_value_info in [false, true] {
-            match Parsed::new(proto, ignore_value_info).and_then(|parsed| attempt(parsed, max_constant_bytes)) {
+            match Parsed::new(proto, ignore_value_info).and_then(|parsed| attempt(parsed, max_constant_bytes))
+            {
                 Ok(network) => return Ok(network),
                 Err(error @ LoadError::TooLarge { .. }) => return Err(error),
                 Err(error) => first_error.get_or_insert(error),
@@ -44,7 +48,9 @@ pub(super) fn plan_for(
     max_constant_bytes: u64,
 ) -> Result<Plan, LoadError> {
     let mut model = template.clone();
-    model.set_symbols(&symbols.values(extents).to_dim_map()).map_err(|error| unsupported(root_cause(&error)))?;
+    model
+        .set_symbols(&symbols.values(extents).to_dim_map())
+        .map_err(|error| unsupported(root_cause(&error)))?;
     plan(model, &[], max_constant_bytes)
 }
 
@@ -84,7 +90,9 @@ fn name_free_extents(model: &mut InferenceModel) -> Result<(Vec<TensorDescriptio
         descriptions.push(TensorDescription { name, datatype, shape });
         dimensions.push(free.iter().map(symbol_of).collect());
         let shape = ShapeFactoid::closed(free.into_iter().map(GenericFactoid::Only).collect());
-        model.set_outlet_fact(outlet, fact.with_shape(shape)).map_err(|error| unsupported(root_cause(&error)))?;
+        model
+            .set_outlet_fact(outlet, fact.with_shape(shape))
+            .map_err(|error| unsupported(root_cause(&error)))?;
     }
     Ok((descriptions, dimensions))
 }
@@ -94,7 +102,9 @@ fn free_extents(model: &InferenceModel, name: &str, fact: &InferenceFact) -> Res
     let rank = rank.ok_or_else(|| unsupported(format!("input {name:?} has no shape, not even a rank")))?;
     let rank = usize::try_from(rank).unwrap_or(usize::MAX);
     if rank > MAX_RANK {
-        return Err(unsupported(format!("input {name:?} has {rank} dimensions: at most {MAX_RANK} are supported")));
+        return Err(unsupported(format!(
+            "input {name:?} has {rank} dimensions: at most {MAX_RANK} are supported"
+        )));
     }
     let dimensions = fact.shape.dims().map(|dimension| match dimension.concretize() {
         Some(known @ (TDim::Val(_) | TDim::Sym(_))) => known,
@@ -114,7 +124,7 @@ fn symbol_of(dimension: &TDim) -> Option<Symbol> {
 /// One plan for all extents.
 fn symbolic(parsed: Parsed, max_constant_bytes: u64) -> Result<Network, LoadError> {
     let plan = plan(parsed.model, parsed.symbols.symbols(), max_constant_bytes)?;
-    let outputs = describe_outputs(plan.model(), parsed.output_names, |_, dimension| dimension.as_i64())?;
+    let outputs = describe_outputs(plan.model(), parsed.output_names, |_, _, dimension| dimension.as_i64())?;
     Ok(Network { inputs: parsed.inputs, outputs, symbols: parsed.symbols, plans: Plans::Symbolic(plan) })
 }
 
@@ -138,25 +148,25 @@ fn per_shape(parsed: Parsed, max_constant_bytes: u64) -> Result<Network, LoadErr
     let known = |output: usize, axis: usize| -> Option<i64> {
         analysed.output_fact(output).ok()?.shape.dim(axis)?.concretize()?.as_i64()
     };
-    let mut axes = (0, 0);
-    let outputs = describe_outputs(result?.model(), parsed.output_names, |output, _| {
-        axes = if axes.0 == output { (output, axes.1 + 1) } else { (output, 1) };
-        known(output, axes.1 - 1)
-    })?;
+    let outputs =
+        describe_outputs(result?.model(), parsed.output_names, |output, axis, _| known(output, axis))?;
     Ok(Network { inputs: parsed.inputs, outputs, symbols: parsed.symbols, plans: Plans::PerShape(plans) })
 }
 
+/// `extent` gives the extent of an output along an axis, where it is known before a run.
 fn describe_outputs(
     model: &TypedModel,
     names: Vec<String>,
-    mut extent: impl FnMut(usize, &TDim) -> Option<i64>,
+    extent: impl Fn(usize, usize, &TDim) -> Option<i64>,
 ) -> Result<Vec<TensorDescription>, LoadError> {
     let mut descriptions = Vec::with_capacity(names.len());
     for (index, name) in names.into_iter().enumerate() {
         let fact = model.output_fact(index).map_err(|error| unsupported(root_cause(&error)))?;
         let datatype = tensors::datatype(fact.datum_type);
         let datatype = datatype.ok_or_else(|| unsupported_type("output", &name, Some(fact.datum_type)))?;
-        let shape = fact.shape.iter().map(|dimension| extent(index, dimension).unwrap_or(-1)).collect();
+        let dimensions = fact.shape.iter().enumerate();
+        let shape =
+            dimensions.map(|(axis, dimension)| extent(index, axis, dimension).unwrap_or(-1)).collect();
         descriptions.push(TensorDescription { name, datatype, shape });
     }
     Ok(descriptions)
@@ -191,7 +201,9 @@ fn cast_dimensions(model: &mut TypedModel) -> TractResult<()> {
 
 fn unsupported_type(role: &str, name: &str, datum_type: Option<DatumType>) -> LoadError {
     let datum_type = datum_type.map_or_else(|| "unknown".to_owned(), |datum_type| format!("{datum_type:?}"));
-    unsupported(format!("{role} {name:?} has the element type {datum_type}, which the engine tract does not take"))
+    unsupported(format!(
+        "{role} {name:?} has the element type {datum_type}, which the engine tract does not take"
+    ))
 }
 
 fn unsupported(reason: impl Into<String>) -> LoadError {

@@ -136,7 +136,10 @@ fn step(node: &TypedNode, known: &HashSet<Symbol>) -> Result<Step, String> {
         false => node.outputs.iter().map(|output| Allocation::of(&output.fact)).collect(),
     };
     if outputs.iter().any(|output| output.unknown(known)) {
-        return Err(format!("the shape of an output of operator {operator} ({:?}) depends on values", node.name));
+        return Err(format!(
+            "the shape of an output of operator {operator} ({:?}) depends on values",
+            node.name
+        ));
     }
     let bodies = bodies_of(node).into_iter().map(|body| MemoryPlan::of_model(body, known));
     Ok(Step { operator, outputs, bodies: bodies.collect::<Result<_, _>>()?, frees: Vec::new() })

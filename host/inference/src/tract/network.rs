@@ -87,8 +87,7 @@ impl ExecutableGraph for Network {
     }
 
     fn run(&self, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
-        let names: Vec<&str> = self.inputs.iter().map(|input| input.name.as_str()).collect();
-        let extents = self.symbols.bind(&names, &inputs)?;
+        let extents = self.symbols.bind(&self.inputs, &inputs)?;
         let values = || self.symbols.values(&extents);
         match &self.plans {
             Plans::Symbolic(plan) => {

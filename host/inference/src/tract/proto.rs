@@ -85,7 +85,10 @@ fn check_graph(graph: &GraphProto, outside: &HashSet<&str>) -> Result<(), LoadEr
 fn check_node(node: &NodeProto, visible: &HashSet<&str>) -> Result<(), LoadError> {
     let missing = node.input.iter().find(|name| !name.is_empty() && !visible.contains(name.as_str()));
     if let Some(missing) = missing {
-        return Err(invalid(format!("operator {} ({:?}) takes {missing:?}, which nothing makes", node.op_type, node.name)));
+        return Err(invalid(format!(
+            "operator {} ({:?}) takes {missing:?}, which nothing makes",
+            node.op_type, node.name
+        )));
     }
     nested_graphs(node).try_for_each(|graph| check_graph(graph, visible))
 }

@@ -1,6 +1,6 @@
 //! The free extents of a graph's inputs: which of them must agree, and their values in one run.
 
-use modelhost_core::Tensor;
+use modelhost_core::{Tensor, TensorDescription};
 use tract_onnx::prelude::{Symbol, SymbolValues};
 
 use crate::engine::RunError;
@@ -48,20 +48,28 @@ impl InputSymbols {
     ///
     /// # Errors
     /// [`RunError::InvalidInput`] where two extents must agree and do not.
-    pub(super) fn bind(&self, names: &[&str], inputs: &[Tensor]) -> Result<Vec<i64>, RunError> {
+    pub(super) fn bind(
+        &self,
+        descriptions: &[TensorDescription],
+        inputs: &[Tensor],
+    ) -> Result<Vec<i64>, RunError> {
+        let name = |place: &Place| descriptions.get(place.input).map_or("", |description| &description.name);
         let mut values: Vec<Option<(i64, &Place)>> = vec![None; self.symbols.len()];
         for place in &self.places {
             let extent = inputs.get(place.input).and_then(|input| input.shape().get(place.axis));
             let extent = extent.and_then(|extent| i64::try_from(*extent).ok());
             let extent = extent.ok_or_else(|| RunError::InvalidInput {
-                reason: format!("input {:?} has no usable dimension {}", names[place.input], place.axis),
+                reason: format!("input {:?} has no usable dimension {}", name(place), place.axis),
             })?;
             match values[place.symbol] {
                 Some((before, first)) if before != extent => {
                     return Err(RunError::InvalidInput {
                         reason: format!(
                             "dimension {} of input {:?} is {extent}: expected {before}, as dimension {} of input {:?}",
-                            place.axis, names[place.input], first.axis, names[first.input],
+                            place.axis,
+                            name(place),
+                            first.axis,
+                            name(first),
                         ),
                     });
                 }

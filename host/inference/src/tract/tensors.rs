@@ -66,7 +66,9 @@ pub(super) fn to_tract(tensor: &Tensor) -> Result<tract::Tensor, RunError> {
 pub(super) fn extents(shape: &[u64]) -> Result<Vec<usize>, RunError> {
     let extents: Result<Vec<usize>, _> = shape.iter().map(|extent| usize::try_from(*extent)).collect();
     let extents = extents.ok().filter(|extents| fits_without_zeros(extents));
-    extents.ok_or_else(|| RunError::InvalidInput { reason: format!("shape {shape:?} is too large for this machine") })
+    extents.ok_or_else(|| RunError::InvalidInput {
+        reason: format!("shape {shape:?} is too large for this machine"),
+    })
 }
 
 /// tract multiplies extents in any order: even beside a zero the product must fit.
@@ -90,7 +92,8 @@ pub(super) fn from_tract(value: tract::TValue) -> Result<Tensor, RunError> {
     if !value.is_plain_ram() {
         return Err(failed("an output is not stored as plain elements".into()));
     }
-    Tensor::new(datatype, shape, Bytes::from_owner(Elements(value))).map_err(|error| failed(error.to_string()))
+    Tensor::new(datatype, shape, Bytes::from_owner(Elements(value)))
+        .map_err(|error| failed(error.to_string()))
 }
 
 /// Keeps tract's tensor alive as long as somebody reads its elements.

@@ -229,7 +229,9 @@ fn cost_of_inline_and_of_a_hop() {
         let fresh = scripted(|_| Ok(Vec::new()));
         block_in_place(executor.compute(&fresh, Vec::new(), limits())).unwrap();
     });
-    println!("linear 3→2: engine {direct:?}, compute on the calling thread {inline:?}; empty run on a worker {hop:?}");
+    println!(
+        "linear 3→2: engine {direct:?}, compute on the calling thread {inline:?}; empty run on a worker {hop:?}"
+    );
     assert!(inline < Duration::from_millis(5));
 }
 

@@ -46,7 +46,8 @@ fn declared_inner_shapes_that_are_wrong_are_ignored() {
     let mut model = linear().model();
     let liar = GraphBuilder::new().output("xw", DataType::Float, &[Fixed(7), Fixed(7), Fixed(7)]);
     model.graph.as_mut().unwrap().value_info = liar.0.output;
-    let outputs = run(&prost::Message::encode_to_vec(&model), vec![floats(&[1, 3], &[1.0, 0.0, 0.0])]).unwrap();
+    let outputs =
+        run(&prost::Message::encode_to_vec(&model), vec![floats(&[1, 3], &[1.0, 0.0, 0.0])]).unwrap();
     assert_eq!(to_floats(&outputs[0]), [11.0, 22.0]);
 }
 
@@ -55,7 +56,8 @@ fn data_in_other_files_is_refused() {
     let mut model = linear().model();
     let weights = &mut model.graph.as_mut().unwrap().initializer[0];
     weights.data_location = Some(tensor_proto::DataLocation::External as i32);
-    weights.external_data = vec![StringStringEntryProto { key: "location".into(), value: "/etc/passwd".into() }];
+    weights.external_data =
+        vec![StringStringEntryProto { key: "location".into(), value: "/etc/passwd".into() }];
     let error = load_error(&prost::Message::encode_to_vec(&model));
     assert!(error.contains("\"w\" keeps its data in another file"), "{error}");
 }

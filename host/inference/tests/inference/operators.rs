@@ -64,20 +64,29 @@ fn a_listed_name_in_another_domain_is_refused() {
 #[test]
 fn a_function_of_the_model_does_not_run_as_the_operator_of_its_name() {
     let mut model = linear().model();
-    model.functions.push(FunctionProto { name: Some("Add".into()), domain: Some(String::new()), ..Default::default() });
+    model.functions.push(FunctionProto {
+        name: Some("Add".into()),
+        domain: Some(String::new()),
+        ..Default::default()
+    });
     assert_eq!(refused(&model.encode_to_vec()), ["Add (a function of the model's own)"]);
 }
 
 #[test]
 fn branches_are_checked_too() {
     let branch = |operator: &str| {
-        let mut branch = GraphBuilder::new()
-            .node(operator, &["x"], &["inner"])
-            .output("inner", DataType::Float, &[Fixed(1)]);
+        let mut branch = GraphBuilder::new().node(operator, &["x"], &["inner"]).output(
+            "inner",
+            DataType::Float,
+            &[Fixed(1)],
+        );
         branch.0.name = operator.into();
         branch.0
     };
-    let attributes = vec![graph_attribute("then_branch", branch("Unique")), graph_attribute("else_branch", branch("Relu"))];
+    let attributes = vec![
+        graph_attribute("then_branch", branch("Unique")),
+        graph_attribute("else_branch", branch("Relu")),
+    ];
     let onnx = GraphBuilder::new()
         .input("x", DataType::Float, &[Fixed(1)])
         .input("which", DataType::Bool, &[])
@@ -113,9 +122,18 @@ fn wrong_uses_of_listed_operators_are_refused_with_the_reason() {
         ("", "Dropout", Vec::new(), None),
         ("ai.onnx.ml", "Normalizer", Vec::new(), Some("ai.onnx.ml.Normalizer (norm MAX)")),
         ("ai.onnx.ml", "Normalizer", vec![text_attribute("norm", "L2")], None),
-        ("ai.onnx.ml", "LinearRegressor", vec![text_attribute("post_transform", "LOGISTIC")],
-            Some("ai.onnx.ml.LinearRegressor (post_transform)")),
-        ("", "BatchNormalization", vec![int_attribute("training_mode", 1)], Some("BatchNormalization (training mode)")),
+        (
+            "ai.onnx.ml",
+            "LinearRegressor",
+            vec![text_attribute("post_transform", "LOGISTIC")],
+            Some("ai.onnx.ml.LinearRegressor (post_transform)"),
+        ),
+        (
+            "",
+            "BatchNormalization",
+            vec![int_attribute("training_mode", 1)],
+            Some("BatchNormalization (training mode)"),
+        ),
     ];
     for (domain, operator, attributes, expected) in cases {
         let onnx = with_operator(domain, operator, attributes);

@@ -23,8 +23,12 @@ pub fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<CallState>> 
     Plugin::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
     // The generated bindings copy the elements once more on their way into the guest.
     linker.allow_shadowing(true);
-    linker.instance("modelhost:plugin/tensors@0.1.0")?.func_wrap("[method]tensor.data", plugin_tensor_data)?;
-    linker.instance("wasi:nn/tensor@0.2.0-rc-2024-10-28")?.func_wrap("[method]tensor.data", nn_tensor_data)?;
+    linker
+        .instance("modelhost:plugin/tensors@0.1.0")?
+        .func_wrap("[method]tensor.data", plugin_tensor_data)?;
+    linker
+        .instance("wasi:nn/tensor@0.2.0-rc-2024-10-28")?
+        .func_wrap("[method]tensor.data", nn_tensor_data)?;
     linker.allow_shadowing(false);
     Ok(linker)
 }

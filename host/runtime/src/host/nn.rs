@@ -17,7 +17,11 @@ use crate::state::{CallState, NnContext, NnError, NnGraph, NnTensor};
 type NnResult<T> = wasmtime::Result<Result<Resource<T>, Resource<NnError>>>;
 
 impl CallState {
-    fn fail<T>(&mut self, code: ErrorCode, message: impl Into<String>) -> wasmtime::Result<Result<T, Resource<NnError>>> {
+    fn fail<T>(
+        &mut self,
+        code: ErrorCode,
+        message: impl Into<String>,
+    ) -> wasmtime::Result<Result<T, Resource<NnError>>> {
         Ok(Err(self.push(NnError { code, message: message.into() })?))
     }
 }
@@ -43,7 +47,9 @@ impl tensor::HostTensor for CallState {
         tensor
             .shape()
             .iter()
-            .map(|extent| u32::try_from(*extent).map_err(|_| wasmtime::Error::msg("extent does not fit 32 bits")))
+            .map(|extent| {
+                u32::try_from(*extent).map_err(|_| wasmtime::Error::msg("extent does not fit 32 bits"))
+            })
             .collect()
     }
 
@@ -100,7 +106,8 @@ impl graph::Host for CallState {
             Some(graph) => Ok(Ok(self.push(NnGraph(graph))?)),
             None => {
                 let known: Vec<&str> = self.graphs.keys().map(String::as_str).collect();
-                let message = format!("the plugin carries no graph of this name: it carries [{}]", known.join(", "));
+                let message =
+                    format!("the plugin carries no graph of this name: it carries [{}]", known.join(", "));
                 self.fail(ErrorCode::NotFound, message)
             }
         }
@@ -137,7 +144,9 @@ impl inference::HostGraphExecutionContext for CallState {
             let tensor = self.take_nn_tensor(handle)?;
             match as_graph_input(&graph, &name, tensor) {
                 Ok(tensor) => tensors.push((name, tensor)),
-                Err(invalid) => return self.fail(ErrorCode::InvalidArgument, format!("input {name:?}: {invalid}")),
+                Err(invalid) => {
+                    return self.fail(ErrorCode::InvalidArgument, format!("input {name:?}: {invalid}"));
+                }
             }
         }
         let limits = RunLimits::new(self.deadline, self.limits().graph_value_bytes);
@@ -185,7 +194,8 @@ impl errors::HostError for CallState {
 
 /// wasi:nn has no BOOL: a graph that takes it is given U8.
 fn as_graph_input(graph: &Graph, name: &str, tensor: Tensor) -> Result<Tensor, InvalidTensor> {
-    let takes_bool = graph.inputs().iter().any(|input| input.name == name && input.datatype == Datatype::Bool);
+    let takes_bool =
+        graph.inputs().iter().any(|input| input.name == name && input.datatype == Datatype::Bool);
     if !(takes_bool && tensor.datatype() == Datatype::Uint8) {
         return Ok(tensor);
     }

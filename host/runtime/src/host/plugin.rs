@@ -46,7 +46,10 @@ impl tensors::HostTensor for CallState {
         self.push_tensor(tensor, PluginTensor)
     }
 
-    fn into_nn(&mut self, tensor: Resource<PluginTensor>) -> wasmtime::Result<Result<Resource<NnTensor>, String>> {
+    fn into_nn(
+        &mut self,
+        tensor: Resource<PluginTensor>,
+    ) -> wasmtime::Result<Result<Resource<NnTensor>, String>> {
         let tensor = self.take_plugin_tensor(tensor)?;
         match nn::as_nn_tensor(tensor) {
             Ok(tensor) => Ok(Ok(self.push_tensor(tensor, NnTensor)?)),
@@ -68,11 +71,12 @@ impl tensors::HostTensor for CallState {
 
 impl graphs::Host for CallState {
     fn list(&mut self) -> wasmtime::Result<Vec<GraphDescription>> {
-        let describe = |(name, graph): (&String, &std::sync::Arc<modelhost_inference::Graph>)| GraphDescription {
-            name: name.clone(),
-            inputs: graph.inputs().iter().map(TensorDescription::from).collect(),
-            outputs: graph.outputs().iter().map(TensorDescription::from).collect(),
-        };
+        let describe =
+            |(name, graph): (&String, &std::sync::Arc<modelhost_inference::Graph>)| GraphDescription {
+                name: name.clone(),
+                inputs: graph.inputs().iter().map(TensorDescription::from).collect(),
+                outputs: graph.outputs().iter().map(TensorDescription::from).collect(),
+            };
         Ok(self.graphs.iter().map(describe).collect())
     }
 }

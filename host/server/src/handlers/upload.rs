@@ -16,13 +16,11 @@ use crate::headers::author;
 use crate::reply::{Reply, json, with_generation};
 use crate::service::Call;
 
-/// The version, and what else came of the upload.
+/// The version, and what else came of the upload. Whether it is new is said by the status, 201 or 200.
 #[derive(Serialize)]
 struct UploadReply<'a> {
     #[serde(flatten)]
     version: VersionReply<'a>,
-    /// False where the model had a version of the same bytes already.
-    created: bool,
     /// The revision that deploys it, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     deployed: Option<&'a Revision>,
@@ -34,7 +32,7 @@ pub(super) async fn upload(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let model = call.route.model().map_err(|error| ApiError::invalid(error.to_string()))?;
     let query = Query::parse(call.parts.uri.query().unwrap_or_default())?;
     let by = author(&call.parts.headers)?;
-    let mut upload = call.shared.host.begin_upload(model.clone()).await?;
+    let mut upload = call.shared.host.begin_upload(model.clone(), call.body.declared()).await?;
     let idle = call.shared.settings.body_idle_timeout();
     while let Some(chunk) = call.body.chunk(|| Instant::now() + idle).await? {
         upload.write(chunk).await?;
@@ -50,11 +48,7 @@ pub(super) async fn upload(call: &mut Call<'_>) -> Result<Reply, ApiError> {
 fn upload_reply(model: &ModelName, outcome: &UploadOutcome) -> Reply {
     let UploadOutcome { created, version, deployed, generation } = outcome;
     let status = if *created { StatusCode::CREATED } else { StatusCode::OK };
-    let body = UploadReply {
-        version: VersionReply { model, version },
-        created: *created,
-        deployed: deployed.as_ref(),
-    };
+    let body = UploadReply { version: VersionReply { model, version }, deployed: deployed.as_ref() };
     let mut reply = with_generation(json(status, &body), *generation);
     // Names of models need no escaping.
     if let Ok(location) = HeaderValue::try_from(format!("/v1/models/{model}/versions/{}", version.number)) {
@@ -91,7 +85,41 @@ impl Query {
 
 #[cfg(test)]
 mod tests {
+    use modelhost_registry::Version;
+    use serde_json::json;
+
     use super::*;
+
+    fn version() -> Version {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let version = json!({
+            "number": 3, "digest": digest, "size_bytes": 5, "created": "2026-01-02T03:04:05Z",
+            "signature": {"inputs": [], "outputs": []}, "graphs": [], "metadata": {}, "compiled_size_bytes": 7,
+        });
+        serde_json::from_value(version).unwrap()
+    }
+
+    #[test]
+    fn a_reply_is_the_version_with_each_field_once() {
+        let model: ModelName = "income".parse().unwrap();
+        let version = version();
+        let text = serde_json::to_string(&UploadReply {
+            version: VersionReply { model: &model, version: &version },
+            deployed: None,
+        })
+        .unwrap();
+        assert_eq!(serde_json::from_str::<Version>(&text).unwrap(), version);
+        assert_eq!(text.matches("\"created\":").count(), 1, "{text}");
+        let outcome =
+            |created| UploadOutcome { created, version: version.clone(), deployed: None, generation: 9 };
+        let reply = upload_reply(&model, &outcome(true));
+        assert_eq!(
+            (reply.status(), &reply.headers()["etag"]),
+            (StatusCode::CREATED, &HeaderValue::from_static("\"9\""))
+        );
+        assert_eq!(reply.headers()["location"], "/v1/models/income/versions/3");
+        assert_eq!(upload_reply(&model, &outcome(false)).status(), StatusCode::OK);
+    }
 
     #[test]
     fn queries() {

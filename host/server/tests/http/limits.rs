@@ -27,7 +27,8 @@ async fn nobody_is_asked_for_a_body_that_is_not_wanted() {
     let server = TestServer::start(settings()).await;
     let mut client = server.connect().await;
     client.send(&format!("{DEPLOYMENT}Expect: 100-continue\nContent-Length: 1000000\n\n")).await;
-    assert_eq!(client.answer().await.status, 413);
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.header("connection")), (413, Some("close")));
     client.closed().await;
 }
 

@@ -101,7 +101,7 @@ mod tests {
 
     fn described(outputs: &str) -> String {
         let text = format!(r#"{{"model_name":"m","model_version":"3","outputs":{outputs}}}"#);
-        describe(&Answer { text }).unwrap()
+        describe(&Answer { is_created: false, text }).unwrap()
     }
 
     #[test]
