@@ -63,6 +63,7 @@ pub enum Report {
 /// Where the machine fails, not the component.
 pub fn run(component: &Path, output: &Path, limits: &CompilationLimits) -> anyhow::Result<()> {
     restrict_this_process(limits)?;
+    end_with_the_host()?;
     let bytes = fs::read(component)?;
     let report = match examine(&bytes, output)? {
         Ok(examination) => Report::Accepted(examination),
@@ -80,6 +81,17 @@ fn restrict_this_process(limits: &CompilationLimits) -> rustix::io::Result<()> {
     setrlimit(Resource::Core, both(0))?;
     // Those who are being served go first.
     nice(10)?;
+    Ok(())
+}
+
+/// A host that was killed leaves nobody behind who still writes into its data folder.
+fn end_with_the_host() -> anyhow::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let host = rustix::process::getppid();
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        anyhow::ensure!(host == rustix::process::getppid(), "the host has ended already");
+    }
     Ok(())
 }
 

@@ -2,7 +2,6 @@
 //! only then stored and recorded. Whatever ends early leaves nothing behind.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use modelhost_core::{Digest, ErrorCode, Hasher, ModelName, Signature};
 use modelhost_registry::{GraphArtifact, NewVersion, Registry, Revision, Version};
 use modelhost_runtime::{Examination, Graphs, Plugin, Runtime, examine};
 use tempfile::NamedTempFile;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::error::Error;
 use crate::host::ModelHost;
@@ -45,7 +45,10 @@ pub struct UploadOutcome {
 pub struct Upload {
     host: Arc<ModelHost>,
     model: ModelName,
+    /// Removes the file when it is dropped.
     file: NamedTempFile,
+    /// The same file, written off the thread that reads sockets.
+    writer: tokio::fs::File,
     hasher: Hasher,
     received: u64,
 }
@@ -59,7 +62,8 @@ impl ModelHost {
     pub async fn begin_upload(self: &Arc<Self>, model: ModelName, declared: u64) -> Result<Upload, Error> {
         check_size(declared, self.settings.max_upload_bytes)?;
         let file = self.with_registry(|registry| registry.artifacts().staging_file()).await?;
-        Ok(Upload { host: self.clone(), model, file, hasher: Hasher::default(), received: 0 })
+        let writer = tokio::fs::File::from_std(file.reopen().map_err(Error::internal)?);
+        Ok(Upload { host: self.clone(), model, file, writer, hasher: Hasher::default(), received: 0 })
     }
 }
 
@@ -71,9 +75,8 @@ impl Upload {
     pub async fn write(&mut self, piece: Bytes) -> Result<(), Error> {
         self.received = self.received.saturating_add(piece.len() as u64);
         check_size(self.received, self.host.settings.max_upload_bytes)?;
-        // Pieces are as small as the network makes them; the file system takes them into its cache.
         self.hasher.update(&piece);
-        self.file.write_all(&piece).map_err(Error::internal)
+        self.writer.write_all(&piece).await.map_err(Error::internal)
     }
 
     /// Makes a version of what was received, and deploys it if that is asked for. Runs to its end even where
@@ -86,7 +89,9 @@ impl Upload {
     }
 
     async fn make_version(self, options: UploadOptions) -> Result<UploadOutcome, Error> {
-        let Upload { host, model, file, hasher, received } = self;
+        let Upload { host, model, file, mut writer, hasher, received } = self;
+        writer.flush().await.map_err(Error::internal)?;
+        drop(writer);
         let digest = hasher.finish();
         let staged = match host.existing_version(&model, &digest) {
             Some(_) => None,

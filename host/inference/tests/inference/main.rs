@@ -1,4 +1,5 @@
 //! The engine, the cache and the executor together, on graphs that the tests make themselves.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
 
 mod cache;
 mod execution;
