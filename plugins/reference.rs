@@ -1,5 +1,6 @@
 //! What the reference tests of the plugins share: the cases that a training script wrote, and its network, run by
 //! the engine of the host. Knows nothing of a plugin's features.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

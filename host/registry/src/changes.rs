@@ -116,15 +116,28 @@ impl Registry {
         let mut writer = self.writer.lock();
         let head = self.existing(model)?;
         check_generation(&head, expected)?;
+        let target = self.target_of(model, &head, to)?;
+        let change = DeploymentChange { traffic: target.traffic, by, comment };
+        self.revise(&mut writer, model, head, change, Some(target.number))
+    }
+
+    /// The revision that a rollback would restore now, so that its versions can be made ready before it does.
+    ///
+    /// # Errors
+    /// As [`Registry::rollback`], but for the generation.
+    pub fn rollback_target(&self, model: &ModelName, to: Option<u64>) -> Result<Revision, RegistryError> {
+        self.target_of(model, &self.existing(model)?, to)
+    }
+
+    fn target_of(&self, model: &ModelName, head: &Head, to: Option<u64>) -> Result<Revision, RegistryError> {
         let target = match to {
             Some(number) => self.revision(model, number)?.ok_or_else(|| RegistryError::NotFound {
                 what: format!("revision {number} of model \"{model}\""),
             })?,
-            None => self.previous_revision(model, &head)?,
+            None => self.previous_revision(model, head)?,
         };
-        refuse_if_deleted(&head, &target)?;
-        let change = DeploymentChange { traffic: target.traffic, by, comment };
-        self.revise(&mut writer, model, head, change, Some(target.number))
+        refuse_if_deleted(head, &target)?;
+        Ok(target)
     }
 
     /// Points an alias at a version, whether or not the alias was there. Returns the model's generation.

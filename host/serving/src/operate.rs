@@ -9,7 +9,6 @@ use modelhost_registry::{DeploymentChange, Model, Registry, RegistryError, Revis
 use crate::error::Error;
 use crate::host::{ModelHost, deployed_version};
 use crate::live::{Deployed, LiveModel, VersionSelector, unknown_model};
-use crate::servable::Servable;
 
 /// Who changes something, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,10 +83,7 @@ impl ModelHost {
         let host = self.clone();
         finish(async move {
             let _changing = live.changing.lock().await;
-            // Ready before anybody is told: a version that does not load is never deployed.
-            for share in &traffic {
-                host.load_for_deployment(&live, share.version).await?;
-            }
+            host.load_all(&live, &traffic).await?;
             let change = DeploymentChange { traffic, by: author.by, comment: author.comment };
             let name = live.name.clone();
             let deployed =
@@ -186,13 +182,13 @@ impl ModelHost {
         .await
     }
 
-    async fn load_for_deployment(
-        &self,
-        live: &LiveModel,
-        version: VersionNumber,
-    ) -> Result<Arc<Servable>, Error> {
+    /// Makes versions ready before anybody is told: one that does not load is never deployed.
+    async fn load_all(&self, live: &LiveModel, traffic: &[TrafficShare]) -> Result<(), Error> {
         let state = live.state();
-        self.loader.load(live, state.version(&live.name, version)?).await
+        for share in traffic {
+            self.loader.load(live, state.version(&live.name, share.version)?).await?;
+        }
+        Ok(())
     }
 
     /// Shows in memory what the registry says since a moment ago.

@@ -25,6 +25,9 @@ impl Basket {
     }
 }
 
+/// Baskets without names take no space in a request, but an answer each.
+const MAX_BASKETS: usize = 65_536;
+
 /// The baskets in `items`, BYTES `[baskets, names]`.
 pub(crate) fn baskets(items: &Tensor) -> Result<Vec<Basket>, Error> {
     let names = items.strings()?;
@@ -34,6 +37,11 @@ pub(crate) fn baskets(items: &Tensor) -> Result<Vec<Basket>, Error> {
             items.shape()
         )));
     };
+    if count > MAX_BASKETS {
+        return Err(Error::invalid_input(format!(
+            "input \"items\" has {count} rows: expected at most {MAX_BASKETS}"
+        )));
+    }
     Ok((0..count).map(|row| Basket::new(&names[row * width..(row + 1) * width])).collect())
 }
 
@@ -104,6 +112,10 @@ mod tests {
         assert_eq!(
             baskets(&Tensor::from_strings([2, 0], none).unwrap()),
             Ok(vec![Basket(vec![]), Basket(vec![])])
+        );
+        assert_eq!(
+            baskets(&Tensor::from_strings([MAX_BASKETS + 1, 0], none).unwrap()),
+            Err(Error::invalid_input("input \"items\" has 65537 rows: expected at most 65536"))
         );
     }
 
