@@ -35,7 +35,10 @@ fn version_of(answer: &Value, values: &[f32]) -> u64 {
     let (label, factor) = VERSIONS[version as usize - 1];
     for name in ["label", "label_again"] {
         let labels = inference::output(answer, name).as_array().unwrap();
-        assert!(labels.len() == values.len() && labels.iter().all(|found| found == label), "{version}: {answer}");
+        assert!(
+            labels.len() == values.len() && labels.iter().all(|found| found == label),
+            "{version}: {answer}"
+        );
     }
     let products: Vec<f64> = values.iter().map(|value| f64::from(value * factor)).collect();
     assert_eq!(*inference::output(answer, "y"), serde_json::json!(products), "{version}");

@@ -1,6 +1,20 @@
 //! Tests of the real binary through its front door: HTTP, the command line, signals and what lies on the disk.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test stands on has to be there: its absence is the test's failure"
+)]
+
+mod cli;
+mod connections;
 mod crash;
+mod hostile;
 mod hot_update;
+mod malformed;
+mod metrics;
+mod online;
+mod operate;
 mod plugins;
+mod records;
+mod restart;
 mod uploads;

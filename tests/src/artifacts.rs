@@ -38,7 +38,5 @@ fn path_from(variable: &str) -> PathBuf {
 }
 
 fn read(path: &Path) -> Vec<u8> {
-    fs::read(path).unwrap_or_else(|error| {
-        panic!("{}: {error}; `cargo xtask test` builds it", path.display())
-    })
+    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask test` builds it", path.display()))
 }

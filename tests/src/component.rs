@@ -1,6 +1,8 @@
 //! What is done to finished components, and components that nobody should upload.
 
-use wasm_encoder::{CodeSection, Component, Function, FunctionSection, Module, ModuleSection, TypeSection, ValType};
+use wasm_encoder::{
+    CodeSection, Component, Function, FunctionSection, Module, ModuleSection, TypeSection, ValType,
+};
 
 use crate::guest;
 

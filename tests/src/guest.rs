@@ -78,7 +78,8 @@ impl Guest {
     fn module(&self) -> String {
         let Guest { output, pages, items, signature, predict, .. } = self;
         let bytes = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\{byte:02x}")).collect::<String>();
-        let words = |words: &[u32]| bytes(&words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>());
+        let words =
+            |words: &[u32]| bytes(&words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>());
         let word = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let description = |name: usize, length: usize, shape: usize| {
             words(&[word(name), word(length), FP32, word(shape), 1])

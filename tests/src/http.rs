@@ -53,7 +53,8 @@ impl Request {
 
     fn head(&self) -> String {
         let Request { method, target, headers, body } = self;
-        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: modelhost\r\nContent-Length: {}\r\n", body.len());
+        let mut head =
+            format!("{method} {target} HTTP/1.1\r\nHost: modelhost\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -87,8 +88,9 @@ impl Response {
     /// The body as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{} is answered with no JSON ({error}): {:?}", self.status, self.text()))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
+            panic!("{} is answered with no JSON ({error}): {:?}", self.status, self.text())
+        })
     }
 
     /// The body as JSON, of an answer with this status.

@@ -2,6 +2,11 @@
 //! client, and components and networks made to measure. Nothing of the host's own crates is used here, so that a
 //! mistake in them cannot hide itself.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test stands on has to be there: its absence is the test's failure"
+)]
+
 pub mod artifacts;
 pub mod component;
 pub mod folder;

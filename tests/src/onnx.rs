@@ -38,8 +38,13 @@ fn node(domain: &str, operator: &str, inputs: &[&str]) -> Vec<u8> {
 }
 
 fn model(node: &[u8], constants: &[u8]) -> Vec<u8> {
-    let graph =
-        [field(1, node), field(2, b"g"), constants.to_vec(), field(11, &float_column("x")), field(12, &float_column("y"))];
+    let graph = [
+        field(1, node),
+        field(2, b"g"),
+        constants.to_vec(),
+        field(11, &float_column("x")),
+        field(12, &float_column("y")),
+    ];
     let standard = [field(1, b""), integer(2, 13)].concat();
     let classical = [field(1, b"ai.onnx.ml"), integer(2, 3)].concat();
     [integer(1, 8), field(7, &graph.concat()), field(8, &standard), field(8, &classical)].concat()
@@ -47,7 +52,8 @@ fn model(node: &[u8], constants: &[u8]) -> Vec<u8> {
 
 /// `y = factor · x`.
 pub fn multiplication(factor: f32) -> Vec<u8> {
-    let tensor = [integer(1, 1), integer(2, FLOAT), field(8, b"factor"), field(9, &factor.to_le_bytes())].concat();
+    let tensor =
+        [integer(1, 1), integer(2, FLOAT), field(8, b"factor"), field(9, &factor.to_le_bytes())].concat();
     model(&node("", "Mul", &["x", "factor"]), &field(5, &tensor))
 }
 

@@ -15,10 +15,21 @@ pub fn resident_kib(pid: u32) -> u64 {
 pub fn children(pid: u32) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let listed = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let pids: Vec<String> = listed.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let pids: Vec<String> =
+        listed.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
     pids.iter()
         .filter_map(|child| fs::read_to_string(format!("/proc/{child}/cmdline")).ok())
         .map(|command| command.replace('\0', " "))
+        .collect()
+}
+
+/// The command lines of all processes that mention this text.
+pub fn mentioning(text: &str) -> Vec<String> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|process| fs::read_to_string(process.path().join("cmdline")).ok())
+        .map(|command| command.replace('\0', " "))
+        .filter(|command| command.contains(text))
         .collect()
 }
 

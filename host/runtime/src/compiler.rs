@@ -54,7 +54,7 @@ impl Compiler {
     pub async fn compile(&self, component: &Path, output: &Path) -> Result<Examination, CompileError> {
         // The semaphore is never closed.
         let _turn = self.turn.acquire().await;
-        let child = self.command(component, output).output();
+        let child = run(self.command(component, output));
         // Processor time is limited inside; this is for a process that waits without using any.
         let grace = Duration::from_secs(self.limits.seconds.saturating_add(5));
         match tokio::time::timeout(grace, child).await {
@@ -76,7 +76,7 @@ impl Compiler {
             .env_clear()
             // Each arena of the allocator would count against the limit of address space.
             .env("MALLOC_ARENA_MAX", "2")
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
@@ -118,4 +118,12 @@ impl Compiler {
     fn too_much_memory(&self) -> Refusal {
         Refusal::TooExpensive { limit: format!("{} bytes of memory", self.limits.memory_bytes) }
     }
+}
+
+/// Runs the process to its end. It reads its standard input to know that this process lives.
+async fn run(mut command: Command) -> std::io::Result<Output> {
+    let mut child = command.spawn()?;
+    // Kept open until the process has ended, whoever drops this future.
+    let _alive = child.stdin.take();
+    child.wait_with_output().await
 }

@@ -82,7 +82,6 @@ fn pool(settings: &RuntimeSettings) -> PoolingAllocationConfig {
         .max_core_instance_size(1 << 20)
         .table_elements(limits.table_elements)
         .max_unused_warm_slots(settings.max_idle_sandboxes)
-        .decommit_batch_size(16)
         .linear_memory_keep_resident(settings.keep_resident_bytes)
         .table_keep_resident(64 << 10);
     if swap_is_off() {

@@ -44,8 +44,7 @@ impl Plugin {
     ) -> Result<Plugin, Refusal> {
         // SAFETY: the caller vouches for the file.
         let component = unsafe { Component::deserialize_file(runtime.engine(), compiled) }
-            .map_err(|error| Refusal::WrongWorld { reason: format!("{error:#}") })?;
-        check_resources(&component, &runtime)?;
+            .map_err(|error| Refusal::TooLargeForSandbox { reason: last_sentence(&error) })?;
         let pre = runtime
             .linker()
             .instantiate_pre(&component)
@@ -67,7 +66,10 @@ impl Plugin {
         let answer = self
             .runtime
             .run(limit, move |deadline| async move { plugin.sandbox(deadline).await?.signature().await });
-        let signature = answer.await.map_err(|error| Refusal::DoesNotStart { reason: error.to_string() })?;
+        let signature = answer.await.map_err(|error| match error {
+            CallError::ContractViolation { reason } => Refusal::WrongWorld { reason },
+            error => Refusal::DoesNotStart { reason: error.to_string() },
+        })?;
         check_signature(&signature)?;
         Ok(signature)
     }
@@ -105,36 +107,6 @@ impl Plugin {
             CallState::new(self.runtime.services(), &self.graphs, &self.origin, &self.memory, deadline);
         Sandbox::start(self.runtime.engine(), &self.pre, state).await
     }
-}
-
-fn check_resources(component: &Component, runtime: &Runtime) -> Result<(), Refusal> {
-    let limits = &runtime.settings().limits;
-    // A component that instantiates modules it imports has no fixed number; the pool refuses those.
-    let Some(needed) = component.resources_required() else {
-        return Err(Refusal::TooManyResources {
-            needed: "modules from outside".to_owned(),
-            available: "none".to_owned(),
-        });
-    };
-    let memory = needed.max_initial_memory_size.unwrap_or(0);
-    let table = needed.max_initial_table_size.unwrap_or(0);
-    let too_many = |needed: String, available: String| Err(Refusal::TooManyResources { needed, available });
-    if needed.num_memories > 2 {
-        return too_many(format!("{} memories", needed.num_memories), "at most 2".to_owned());
-    }
-    if needed.num_tables > 4 {
-        return too_many(format!("{} tables", needed.num_tables), "at most 4".to_owned());
-    }
-    if memory > limits.memory_bytes as u64 {
-        return too_many(format!("{memory} bytes of memory"), format!("at most {}", limits.memory_bytes));
-    }
-    if table > limits.table_elements as u64 {
-        return too_many(
-            format!("a table of {table} elements"),
-            format!("at most {}", limits.table_elements),
-        );
-    }
-    Ok(())
 }
 
 fn in_signature_order(signature: &Signature, mut outputs: NamedTensors) -> Result<NamedTensors, CallError> {

@@ -75,13 +75,11 @@ pub enum Refusal {
         /// Why not.
         reason: String,
     },
-    /// More memories, tables or instances than a sandbox has.
-    #[error("the component needs {needed}: a sandbox has {available}")]
-    TooManyResources {
-        /// Such as "3 memories".
-        needed: String,
-        /// Such as "at most 2".
-        available: String,
+    /// More memory, tables or instances than a sandbox has.
+    #[error("the component does not fit into a sandbox: {reason}")]
+    TooLargeForSandbox {
+        /// What it needs, and what a sandbox has.
+        reason: String,
     },
     /// Compilation took too much.
     #[error("the component is too expensive to compile: it took more than {limit}")]

@@ -105,7 +105,8 @@ impl Runtime {
                 let _sandbox = runtime.sandboxes.acquire().await;
                 call(deadline).await
             };
-            let late = |_| Err(CallError::DeadlineExceeded { milliseconds: limit.as_millis() });
+            let late =
+                |_| Err(CallError::DeadlineExceeded { milliseconds: limit.as_micros().div_ceil(1_000) });
             tokio::time::timeout_at(deadline.into(), in_time).await.unwrap_or_else(late)
         };
         let task = AbortOnDropHandle::new(self.threads.handle().spawn(bounded));

@@ -61,7 +61,13 @@ impl Sandbox {
         store.set_max_component_handles(handles.saturating_mul(2).saturating_add(64));
         match pre.instantiate_async(&mut store).await {
             Ok(bindings) => Ok(Sandbox { store, bindings, began }),
-            Err(error) => Err(explain(&error, store.data())),
+            Err(error) => Err(match explain(&error, store.data()) {
+                // What neither ran nor trapped has exports of other types than the contract's.
+                CallError::Trapped { reason } if !is_from_inside(&error) => {
+                    CallError::ContractViolation { reason }
+                }
+                explained => explained,
+            }),
         }
     }
 
@@ -142,6 +148,11 @@ fn explain(error: &wasmtime::Error, state: &CallState) -> CallError {
         return CallError::Overloaded;
     }
     CallError::Trapped { reason: last_sentence(error) }
+}
+
+/// Whether the plugin's own code ended it.
+fn is_from_inside(error: &wasmtime::Error) -> bool {
+    error.is::<wasmtime::Trap>() || error.is::<wasmtime_wasi::I32Exit>()
 }
 
 /// The last cause says what is wrong; the outer ones and the backtrace say where, in terms of the host.

@@ -62,8 +62,8 @@ pub struct CallLimits {
     pub core_instances: u32,
     /// Bytes of all tensors that a call holds at one moment. Default 256 MiB.
     pub tensor_bytes: usize,
-    /// Bytes of one value that a network computes on the way. Default 1 GiB.
-    pub graph_value_bytes: u64,
+    /// Bytes of all tensors that a network holds at one moment while it runs. Default 1 GiB.
+    pub graph_memory_bytes: u64,
     /// Resource handles (tensors, graphs, contexts, streams) at one moment. Default 1,024.
     pub handles: usize,
     /// Bytes of all outputs together. Default 64 MiB.
@@ -89,7 +89,7 @@ impl Default for CallLimits {
             table_elements: 20_000,
             core_instances: 16,
             tensor_bytes: 256 << 20,
-            graph_value_bytes: 1 << 30,
+            graph_memory_bytes: 1 << 30,
             handles: 1_024,
             output_bytes: 64 << 20,
             log_bytes: 16 << 10,

@@ -57,7 +57,7 @@ pub(crate) async fn serve(
         }
     });
     let mut connection = pin!(protocol.serve_connection(io, service));
-    let mut next_look = pin!(sleep(header_timeout));
+    let mut next_look = pin!(sleep(header_timeout.min(keep_alive)));
     let mut stop = pin!(stopping.cancelled());
     let mut is_ending = false;
     loop {

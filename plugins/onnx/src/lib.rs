@@ -3,9 +3,12 @@
 //! adds one to the finished component.
 
 use modelhost_guest::{
-    Datatype, Error, Fault, Graph, GraphDescription, GraphError, Outputs, Plugin, Request, Response,
-    Signature, Tensor, TensorDescription, export, graphs,
+    Datatype, Error, Fault, Graph, GraphDescription, GraphError, Plugin, Request, Response, Signature,
+    TensorDescription, export, graphs,
 };
+
+/// The name under which the graph is added.
+const GRAPH: &str = "model";
 
 /// The plugin.
 pub struct Onnx;
@@ -20,15 +23,18 @@ impl Plugin for Onnx {
     }
 
     fn predict(request: Request) -> Result<Response, Error> {
-        let graph = the_only(graphs())?;
-        let outputs = Graph::load(&graph.name)?.compute(request.into_inputs()).map_err(blame)?;
-        answer(outputs, &graph)
+        let outputs = Graph::load(GRAPH)?.compute(request.into_inputs()).map_err(blame)?;
+        Ok(Response::new(outputs))
     }
 }
 
 fn the_only(mut graphs: Vec<GraphDescription>) -> Result<GraphDescription, Error> {
     match (graphs.pop(), graphs.len()) {
-        (Some(graph), 0) => Ok(graph),
+        (Some(graph), 0) if graph.name == GRAPH => Ok(graph),
+        (Some(graph), 0) => Err(Error::internal(format!(
+            "the component's graph is named {:?}: expected {GRAPH:?}",
+            graph.name
+        ))),
         (None, _) => Err(Error::internal("the component carries no graph: expected exactly one")),
         (Some(_), others) => {
             Err(Error::internal(format!("the component carries {} graphs: expected exactly one", others + 1)))
@@ -63,21 +69,6 @@ fn blame(error: GraphError) -> Error {
     }
 }
 
-fn answer(outputs: Outputs, graph: &GraphDescription) -> Result<Response, Error> {
-    let promised = |name: &str| graph.outputs.iter().find(|output| output.name == name);
-    let as_promised = |(name, tensor): (String, Tensor)| match promised(&name) {
-        Some(output) if output.datatype == Datatype::Bool => Ok((name, truth_values(&tensor)?)),
-        _ => Ok((name, tensor)),
-    };
-    Ok(Response::new(outputs.into_iter().map(as_promised).collect::<Result<Vec<_>, Error>>()?))
-}
-
-/// wasi:nn has no truth values: a graph's BOOL comes back as UINT8, and has to be told from one.
-fn truth_values(tensor: &Tensor) -> Result<Tensor, Error> {
-    let values: Vec<bool> = tensor.as_slice::<u8>()?.iter().map(|byte| *byte != 0).collect();
-    Tensor::new(tensor.shape(), values)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,7 +79,11 @@ mod tests {
 
     #[test]
     fn exactly_one_graph_is_expected() {
-        assert_eq!(the_only(vec![graph("a")]), Ok(graph("a")));
+        assert_eq!(the_only(vec![graph("model")]), Ok(graph("model")));
+        assert_eq!(
+            the_only(vec![graph("other")]),
+            Err(Error::internal("the component's graph is named \"other\": expected \"model\""))
+        );
         assert_eq!(
             the_only(Vec::new()),
             Err(Error::internal("the component carries no graph: expected exactly one"))
@@ -107,14 +102,5 @@ mod tests {
             check_datatype(&tensor(Datatype::Bytes)),
             Err(Error::internal("graph tensor \"x\" is BYTES: wasi:nn has no such type"))
         );
-    }
-
-    #[test]
-    fn truth_values_keep_their_shape() {
-        let bytes = Tensor::new([2, 2], [0_u8, 1, 1, 0]).unwrap();
-        let values = truth_values(&bytes).unwrap();
-        assert_eq!(values.shape(), [2, 2]);
-        assert_eq!(values.as_slice::<bool>(), Ok(&[false, true, true, false][..]));
-        assert!(truth_values(&Tensor::column([1.0_f32])).is_err());
     }
 }

@@ -149,7 +149,7 @@ impl inference::HostGraphExecutionContext for CallState {
                 }
             }
         }
-        let limits = RunLimits::new(self.deadline, self.limits().graph_value_bytes);
+        let limits = RunLimits::new(self.deadline, self.limits().graph_memory_bytes);
         let services = self.services.clone();
         let began = Instant::now();
         self.inference.first.get_or_insert(began);
@@ -192,7 +192,7 @@ impl errors::HostError for CallState {
     }
 }
 
-/// wasi:nn has no BOOL: a graph that takes it is given U8.
+/// wasi:nn has no BOOL: a guest that makes a tensor for a graph that takes it makes one of U8.
 fn as_graph_input(graph: &Graph, name: &str, tensor: Tensor) -> Result<Tensor, InvalidTensor> {
     let takes_bool =
         graph.inputs().iter().any(|input| input.name == name && input.datatype == Datatype::Bool);
@@ -203,20 +203,18 @@ fn as_graph_input(graph: &Graph, name: &str, tensor: Tensor) -> Result<Tensor, I
     Tensor::new(Datatype::Bool, shape, data)
 }
 
-/// The same elements as a tensor that wasi:nn can describe; a sentence where it cannot.
+/// The same tensor, if wasi:nn can describe it; a sentence where it cannot.
 pub(super) fn as_nn_tensor(tensor: Tensor) -> Result<Tensor, String> {
     if tensor.shape().iter().any(|extent| u32::try_from(*extent).is_err()) {
         return Err(format!("shape {:?} has an extent that does not fit wasi:nn's 32 bits", tensor.shape()));
     }
-    let (datatype, shape, data) = tensor.into_parts();
-    // wasi:nn has no BOOL; engines take and give it as U8.
-    let datatype = if datatype == Datatype::Bool { Datatype::Uint8 } else { datatype };
-    if type_of(datatype).is_none() {
+    if type_of(tensor.datatype()).is_none() {
         return Err(format!(
-            "wasi:nn has no datatype {datatype}: expected FP16, BF16, FP32, FP64, UINT8, INT32, INT64 or BOOL"
+            "wasi:nn has no datatype {}: expected FP16, BF16, FP32, FP64, UINT8, INT32, INT64 or BOOL",
+            tensor.datatype()
         ));
     }
-    Tensor::new(datatype, shape, data).map_err(|invalid| invalid.to_string())
+    Ok(tensor)
 }
 
 fn datatype_of(ty: TensorType) -> Datatype {
@@ -237,7 +235,8 @@ fn type_of(datatype: Datatype) -> Option<TensorType> {
         Datatype::Fp32 => TensorType::Fp32,
         Datatype::Fp64 => TensorType::Fp64,
         Datatype::Bf16 => TensorType::Bf16,
-        Datatype::Uint8 => TensorType::U8,
+        // One byte each. A BOOL that came from a request or a graph is still one when it comes back.
+        Datatype::Uint8 | Datatype::Bool => TensorType::U8,
         Datatype::Int32 => TensorType::I32,
         Datatype::Int64 => TensorType::I64,
         _ => return None,

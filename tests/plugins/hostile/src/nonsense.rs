@@ -22,6 +22,23 @@ pub fn tensor_too_short() {
     drop(Tensor::new(&[1000, 1000], TensorType::Fp32, &[0; 4]));
 }
 
+/// What the host says to a graph of this many bytes that is none.
+pub fn load_junk(bytes: usize) -> Error {
+    let builder = [vec![0xff; bytes]];
+    match graph::load(&builder, GraphEncoding::Onnx, ExecutionTarget::Cpu) {
+        Ok(_) => Error::internal("it was accepted"),
+        Err(error) => {
+            let code = match error.code() {
+                ErrorCode::InvalidEncoding => "invalid-encoding",
+                ErrorCode::TooLarge => "too-large",
+                ErrorCode::Security => "security",
+                _ => "another code",
+            };
+            Error::internal(format!("{code}: {}", error.data()))
+        }
+    }
+}
+
 fn refused<T>(what: &str, outcome: Result<T, NnError>, expected: &[ErrorCode]) -> Result<(), Error> {
     match outcome {
         Ok(_) => Err(Error::internal(format!("{what} was accepted"))),
@@ -41,11 +58,12 @@ fn names() -> Result<(), Error> {
 
 fn loading() -> Result<(), Error> {
     let builders: [&[Vec<u8>]; 4] = [&[], &[vec![]], &[vec![0xff; 100]], &[vec![8], vec![8]]];
-    for encoding in [GraphEncoding::Onnx, GraphEncoding::Openvino, GraphEncoding::Ggml, GraphEncoding::Autodetect] {
+    for encoding in
+        [GraphEncoding::Onnx, GraphEncoding::Openvino, GraphEncoding::Ggml, GraphEncoding::Autodetect]
+    {
         for builder in builders {
             let loaded = graph::load(builder, encoding, ExecutionTarget::Gpu);
-            let expected =
-                [ErrorCode::Security, ErrorCode::InvalidEncoding, ErrorCode::InvalidArgument];
+            let expected = [ErrorCode::Security, ErrorCode::InvalidEncoding, ErrorCode::InvalidArgument];
             refused("a graph of nonsense", loaded, &expected)?;
         }
     }
@@ -89,7 +107,8 @@ fn contexts() -> Result<(), Error> {
         graph.init_execution_context().map_err(|error| Error::internal(error.data()))?
     };
     let _ = context.compute(vec![("x".to_owned(), floats(0))]);
-    let outputs = context.compute(vec![("x".to_owned(), Tensor::new(&[1], TensorType::Fp32, &3_f32.to_le_bytes()))]);
+    let outputs =
+        context.compute(vec![("x".to_owned(), Tensor::new(&[1], TensorType::Fp32, &3_f32.to_le_bytes()))]);
     let outputs = outputs.map_err(|error| Error::internal(format!("after failures: {}", error.data())))?;
     match outputs.as_slice() {
         [(name, tensor)] if name == "y" && tensor.data() == 6_f32.to_le_bytes() => Ok(()),
@@ -125,7 +144,10 @@ fn creation() -> Result<(), Error> {
     ];
     for (datatype, shape, data) in cases {
         if contract::Tensor::create(datatype, shape, data).is_ok() {
-            return Err(Error::internal(format!("{datatype:?} {shape:?} of {} bytes was accepted", data.len())));
+            return Err(Error::internal(format!(
+                "{datatype:?} {shape:?} of {} bytes was accepted",
+                data.len()
+            )));
         }
     }
     Ok(())
