@@ -1,7 +1,7 @@
 //! The Open Inference Protocol as clients use it.
 
 use modelhost_tests::component::with_graph;
-use modelhost_tests::host::Host;
+use modelhost_tests::host::{Host, wait_until};
 use modelhost_tests::http::{Request, Response};
 use modelhost_tests::inference::{column, column_body, output, to, version};
 use modelhost_tests::{artifacts, onnx};
@@ -243,5 +243,5 @@ fn addresses_and_methods() {
     assert_eq!(host.get("/v2").header("x-request-id").map(str::len), Some(32));
     let named = host.send(&Request::get("/v2").header("X-Request-Id", "abc-1"));
     assert_eq!(named.header("x-request-id"), Some("abc-1"));
-    assert!(host.log().contains("abc-1"));
+    wait_until("the request is in the log", || host.log().contains("abc-1"));
 }

@@ -252,9 +252,9 @@ fn what_is_too_expensive_to_compile() {
 
 #[test]
 fn what_takes_too_much_memory_to_compile() {
-    let limit = 300 << 20;
+    let limit = 1_u64 << 30;
     let refusing = Refusing::start(Setup::new().set("runtime.compilation.memory_bytes", limit));
-    let component = expensive(tiny(), 2, 60_000);
+    let component = expensive(tiny(), 4, 250_000);
     refusing.assert_refused(
         &component,
         422,

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 for success, 1 where the host or the machine said no, 2 for a wrong use, 3 where no host answers.
 
+mod allocator;
 mod arguments;
 mod client;
 mod commands;
@@ -18,11 +19,6 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::arguments::Cli;
-
-/// A request allocates a hundred small things on one thread and frees some of them on another, which the
-/// system's allocator does under a lock: see docs/performance.md for what this one saves.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -17,6 +17,10 @@ use crate::settings::CompilationLimits;
 /// The hidden subcommand of the `modelhost` binary that calls [`crate::examine::run`].
 pub const SUBCOMMAND: &str = "examine";
 
+/// How a process complains that runs into its limit of memory: a mapping, an allocation, a thread's stack.
+const OUT_OF_MEMORY: [&str; 3] =
+    ["Cannot allocate memory", "memory allocation", "Resource temporarily unavailable"];
+
 /// Compiles uploads, each in a process of its own.
 pub struct Compiler {
     executable: PathBuf,
@@ -74,8 +78,9 @@ impl Compiler {
             .arg(option("memory-bytes", &self.limits.memory_bytes))
             .arg(option("seconds", &self.limits.seconds))
             .env_clear()
-            // Each arena of the allocator would count against the limit of address space.
+            // What an allocator reserves and does not use would count against the limit of address space.
             .env("MALLOC_ARENA_MAX", "2")
+            .env("MIMALLOC_ARENA_RESERVE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -98,11 +103,11 @@ impl Compiler {
             _ => {}
         }
         match serde_json::from_slice(&output.stdout) {
-            Ok(Report::Accepted(examination)) => Ok(examination),
+            Ok(Report::Accepted(examination)) => Ok(*examination),
             Ok(Report::Refused(report)) => Err(report.into()),
             Err(_) => {
                 let complaint = String::from_utf8_lossy(&output.stderr);
-                if complaint.contains("Cannot allocate memory") || complaint.contains("memory allocation") {
+                if OUT_OF_MEMORY.iter().any(|words| complaint.contains(words)) {
                     return Err(self.too_much_memory().into());
                 }
                 let start: String = complaint.chars().take(500).collect();

@@ -51,7 +51,7 @@ pub struct ExaminedGraph {
 #[serde(rename_all = "snake_case")]
 pub enum Report {
     /// The component is accepted.
-    Accepted(Examination),
+    Accepted(Box<Examination>),
     /// It is not.
     Refused(RefusalReport),
 }
@@ -66,7 +66,7 @@ pub fn run(component: &Path, output: &Path, limits: &CompilationLimits) -> anyho
     end_with_the_host()?;
     let bytes = fs::read(component)?;
     let report = match examine(&bytes, output)? {
-        Ok(examination) => Report::Accepted(examination),
+        Ok(examination) => Report::Accepted(Box::new(examination)),
         Err(refusal) => Report::Refused(RefusalReport::from(&refusal)),
     };
     serde_json::to_writer(std::io::stdout().lock(), &report)?;

@@ -144,7 +144,7 @@ fn add_graph(
 fn malformed(error: BinaryReaderError) -> Refusal {
     let reason = error.message().to_owned();
     if reason.contains("unexpected end") {
-        Refusal::Truncated { offset: error.offset() as usize }
+        Refusal::Truncated { offset: error.offset() }
     } else {
         Refusal::Malformed { reason: format!("{reason} at byte {}", error.offset()) }
     }

@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, ConfigArguments};
 use crate::failure::Failure;
-use crate::{logging, output};
+use crate::{allocator, logging, output};
 
 /// How long work that nobody waits for may hold up the end of the process.
 const LAST_WORK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -44,6 +44,7 @@ pub fn run(arguments: &Serve) -> Result<(), Failure> {
     if arguments.print_config {
         return output::print(&loaded.config.to_toml()?);
     }
+    allocator::give_memory_back_at_once();
     logging::start(&loaded.config.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
