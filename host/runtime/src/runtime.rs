@@ -39,7 +39,7 @@ impl Runtime {
         let services = Services {
             limits: settings.limits.clone(),
             memory: MemoryBudget::of_host(settings.sandbox_memory_bytes),
-            executor: Executor::new(threads_or_cores(settings.inference_threads))?,
+            executor: Executor::new(threads_or(settings.inference_threads, cores()))?,
             graph_cache: Arc::new(GraphCache::new(Arc::new(TractEngine::new()))),
             allow_graph_load: settings.allow_graph_load,
         };
@@ -48,7 +48,7 @@ impl Runtime {
             compilation_key: compilation_key(&engine),
             services: Arc::new(services),
             sandboxes: Semaphore::new(settings.max_concurrent_calls as usize),
-            threads: PluginThreads::start(threads_or_cores(settings.plugin_threads))?,
+            threads: PluginThreads::start(threads_or(settings.plugin_threads, cores() - (cores() / 4).max(1)))?,
             engine,
             settings,
         })
@@ -143,9 +143,11 @@ impl Drop for PluginThreads {
     }
 }
 
-fn threads_or_cores(threads: usize) -> usize {
-    match threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    }
+/// What is set, or else this many; at least one.
+fn threads_or(set: usize, otherwise: usize) -> usize {
+    if set == 0 { otherwise.max(1) } else { set }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

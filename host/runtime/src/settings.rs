@@ -14,7 +14,8 @@ pub struct RuntimeSettings {
     /// Bytes of memory and tensors that all calls hold together; those of one version at most half of it.
     /// What does not fit fails as unavailable. Default 4 GiB.
     pub sandbox_memory_bytes: usize,
-    /// Threads that run plugins; 0 is one per core. Default 0.
+    /// Threads that run plugins; 0 is three for each four cores, at least one, which leaves the others to
+    /// those that read sockets: more threads than cores only wake each other. Default 0.
     pub plugin_threads: usize,
     /// Threads that run networks; 0 is one per core. Default 0.
     pub inference_threads: usize,

@@ -12,6 +12,9 @@ pub struct ServerSettings {
     /// The address and port that are listened on. Default 127.0.0.1:8080. Port 0 is any free one. There is
     /// no authentication yet: everybody who reaches this address may also upload and deploy.
     pub listen: SocketAddr,
+    /// Threads that read and write sockets; 0 is one for each four cores, at least one. Default 0. They never
+    /// run a model, and one of them serves tens of thousands of requests per second.
+    pub threads: usize,
     /// Bytes of the body of an inference request. Default 64 MiB. More is refused with 413, before it is
     /// read where the client says so. Decoding takes up to four times as much memory for a moment.
     pub max_body_bytes: u64,
@@ -44,6 +47,7 @@ impl Default for ServerSettings {
     fn default() -> ServerSettings {
         ServerSettings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            threads: 0,
             max_body_bytes: 64 << 20,
             max_buffered_bytes: 1 << 30,
             max_connections: 10_000,
@@ -68,6 +72,14 @@ pub struct InvalidSetting {
 }
 
 impl ServerSettings {
+    /// Threads that read and write sockets, on a machine with so many cores.
+    pub fn threads_for(&self, cores: usize) -> usize {
+        match self.threads {
+            0 => (cores / 4).max(1),
+            threads => threads,
+        }
+    }
+
     /// Checks what types cannot say.
     ///
     /// # Errors

@@ -49,7 +49,13 @@ pub fn run(arguments: &Serve) -> Result<(), Failure> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = Builder::new_multi_thread().enable_all().build().context("threads cannot be started")?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(loaded.config.server.threads_for(cores))
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .context("threads cannot be started")?;
     let served = runtime.block_on(serve(loaded.config));
     end(runtime);
     served
