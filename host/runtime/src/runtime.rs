@@ -48,7 +48,10 @@ impl Runtime {
             compilation_key: compilation_key(&engine),
             services: Arc::new(services),
             sandboxes: Semaphore::new(settings.max_concurrent_calls as usize),
-            threads: PluginThreads::start(threads_or(settings.plugin_threads, cores() - (cores() / 4).max(1)))?,
+            threads: PluginThreads::start(threads_or(
+                settings.plugin_threads,
+                cores() - (cores() / 4).max(1),
+            ))?,
             engine,
             settings,
         })

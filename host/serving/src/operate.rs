@@ -83,13 +83,7 @@ impl ModelHost {
         let host = self.clone();
         finish(async move {
             let _changing = live.changing.lock().await;
-            host.load_all(&live, &traffic).await?;
-            let change = DeploymentChange { traffic, by: author.by, comment: author.comment };
-            let name = live.name.clone();
-            let deployed =
-                host.with_registry(move |registry| registry.deploy(&name, change, expected)).await?;
-            host.show_deployment(&live).await?;
-            Ok(deployed)
+            host.deploy_locked(&live, traffic, author, expected).await
         })
         .await
     }
@@ -223,17 +217,18 @@ impl ModelHost {
         Ok(tokio::task::spawn_blocking(move || work(&registry)).await??)
     }
 
-    /// Deploys a version that was just uploaded, under the lock that the upload holds.
+    /// Deploys, under the lock of the model that the caller holds.
     pub(crate) async fn deploy_locked(
         &self,
         live: &LiveModel,
-        version: VersionNumber,
+        traffic: Vec<TrafficShare>,
         author: Authorship,
+        expected: Option<u64>,
     ) -> Result<(Revision, u64), Error> {
+        self.load_all(live, &traffic).await?;
         let name = live.name.clone();
-        let traffic = vec![TrafficShare::all(version)];
         let change = DeploymentChange { traffic, by: author.by, comment: author.comment };
-        let deployed = self.with_registry(move |registry| registry.deploy(&name, change, None)).await?;
+        let deployed = self.with_registry(move |registry| registry.deploy(&name, change, expected)).await?;
         self.show_deployment(live).await?;
         Ok(deployed)
     }
@@ -243,10 +238,10 @@ impl ModelHost {
         self.live.get(name).is_some_and(|live| live.state().deployed_with(version).is_some())
     }
 
-    /// The record of a model, for an answer.
+    /// The newest revision of a model's deployment, and the generation of the model.
     ///
     /// # Errors
-    /// [`ErrorCode::NotFound`].
+    /// [`ErrorCode::NotFound`] for an unknown model, or one that was never deployed.
     pub async fn deployment(&self, name: &ModelName) -> Result<(Revision, u64), Error> {
         let record = self.live_model(name)?.state().record.clone().ok_or_else(|| unknown_model(name))?;
         let none = || Error::new(ErrorCode::NotFound, format!("model {name} has no deployment yet"));

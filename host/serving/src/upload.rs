@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use modelhost_core::{Digest, ErrorCode, Hasher, ModelName, Signature};
-use modelhost_registry::{GraphArtifact, NewVersion, Registry, Revision, Version};
+use modelhost_registry::{GraphArtifact, NewVersion, Registry, Revision, TrafficShare, Version};
 use modelhost_runtime::{Examination, Graphs, Plugin, Runtime, examine};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
@@ -197,7 +197,8 @@ impl ModelHost {
         let mut deployed = None;
         if options.deploy && !self.is_deployed(&model, version.number) {
             let author = Authorship { by: options.by, comment: options.comment };
-            let (revision, now) = self.deploy_locked(&live, version.number, author).await?;
+            let traffic = vec![TrafficShare::all(version.number)];
+            let (revision, now) = self.deploy_locked(&live, traffic, author, None).await?;
             generation = now;
             deployed = Some(revision);
         }
