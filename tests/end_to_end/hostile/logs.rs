@@ -9,9 +9,10 @@ use super::arena::Arena;
 #[track_caller]
 fn logged(host: &Host, name: &str, amount: u64) -> (Vec<String>, u64) {
     let skip = host.log().len();
-    host.send(&behaviour("hostile", name, amount)).expect(200);
-    // The line about the request comes after all of the plugin's.
-    wait_until("the request is in the log", || host.log()[skip..].contains("modelhost::request"));
+    let id = format!("{name}-{amount}");
+    host.send(&behaviour("hostile", name, amount).header("X-Request-Id", &id)).expect(200);
+    // The line about the request comes after all of the plugin's; lines about earlier requests may still come.
+    wait_until("the request is in the log", || host.log()[skip..].contains(&id));
     let log = host.log()[skip..].to_owned();
     let lines = log.lines().filter(|line| line.contains("hostile/1"));
     let (dropped, lines): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.contains("lines dropped"));

@@ -14,7 +14,7 @@ use super::arena::{Arena, PATIENCE_OF_OTHERS};
 #[test]
 fn loops_and_sleeps_end_at_the_wall_time() {
     let arena = Arena::new();
-    let late = &["hostile", "400 ms"];
+    let late = &["hostile", "1500 ms"];
     arena.attack(&behaviour("hostile", "loop", 0), 504, late);
     arena.attack(&behaviour("hostile", "sleep", 3_600_000), 504, late);
     arena.attack(&behaviour("hostile", "collect-clocks", 0), 504, late);
