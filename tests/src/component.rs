@@ -1,5 +1,6 @@
 //! What is done to finished components, and components that nobody should upload.
 
+use crate::onnx::varint;
 use wasm_encoder::{
     CodeSection, Component, Function, FunctionSection, Module, ModuleSection, TypeSection, ValType,
 };
@@ -13,24 +14,11 @@ pub fn with_graph(component: Vec<u8>, name: &str, network: &[u8]) -> Vec<u8> {
 
 /// The same component with another custom section, which changes its digest and nothing else.
 pub fn with_section(mut component: Vec<u8>, name: &str, data: &[u8]) -> Vec<u8> {
-    let content = [leb128(name.len()), name.as_bytes().to_vec(), data.to_vec()].concat();
+    let content = [varint(name.len() as u64), name.as_bytes().to_vec(), data.to_vec()].concat();
     component.push(0);
-    component.extend(leb128(content.len()));
+    component.extend(varint(content.len() as u64));
     component.extend(content);
     component
-}
-
-fn leb128(mut value: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    loop {
-        let low = (value & 0x7f) as u8;
-        value >>= 7;
-        if value == 0 {
-            bytes.push(low);
-            return bytes;
-        }
-        bytes.push(low | 0x80);
-    }
 }
 
 /// A component in text form.

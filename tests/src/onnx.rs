@@ -10,7 +10,8 @@ fn integer(number: u8, value: u64) -> Vec<u8> {
     [vec![number << 3], varint(value)].concat()
 }
 
-fn varint(mut value: u64) -> Vec<u8> {
+/// An unsigned number in base 128, as Protocol Buffers and WebAssembly write it.
+pub(crate) fn varint(mut value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let low = (value & 0x7f) as u8;

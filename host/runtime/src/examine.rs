@@ -15,6 +15,7 @@ use wasmtime::component::Component;
 use crate::engine::compiling_engine;
 use crate::inspect::{Inspection, inspect};
 use crate::refusal::{Refusal, RefusalReport};
+use crate::sandbox::last_sentence;
 use crate::settings::CompilationLimits;
 
 /// The file in the output folder that holds the compiled code.
@@ -120,12 +121,7 @@ fn examine(bytes: &[u8], output: &Path) -> anyhow::Result<Result<Examination, Re
 fn compile(bytes: &[u8]) -> anyhow::Result<Result<Vec<u8>, Refusal>> {
     let engine = compiling_engine()?;
     let compiled = Component::new(&engine, bytes).and_then(|component| component.serialize());
-    Ok(compiled.map_err(|error| Refusal::Malformed { reason: innermost(&error) }))
-}
-
-/// The last cause is the validator's own sentence; the outer ones only say that there was a failure.
-fn innermost(error: &wasmtime::Error) -> String {
-    error.chain().last().map_or_else(|| error.to_string(), ToString::to_string)
+    Ok(compiled.map_err(|error| Refusal::Malformed { reason: last_sentence(&error) }))
 }
 
 fn examine_graphs(

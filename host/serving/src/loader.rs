@@ -1,12 +1,11 @@
 //! Makes a version that is in the registry ready to answer, from its files. Compiled code is reused; only
 //! where it is missing, or was made by another compiler, the component is compiled again.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use modelhost_core::{ErrorCode, ModelName, VersionNumber};
+use modelhost_core::{Digest, ErrorCode, ModelName, VersionNumber};
 use modelhost_registry::{Registry, Version};
 use modelhost_runtime::{Compiler, Graphs, Plugin, Runtime};
 use tempfile::{NamedTempFile, TempDir, TempPath};
@@ -104,16 +103,24 @@ impl Loader {
 
 /// The graphs of a version, from their files or from the cache.
 fn graphs_of(registry: &Registry, runtime: &Runtime, version: &Version) -> Result<Graphs, Error> {
-    let mut graphs = BTreeMap::new();
-    for graph in &version.graphs {
-        let path = registry.artifacts().graph_path(&graph.digest);
-        let loaded =
-            runtime.graph_cache().get_or_load(&graph.digest, || std::fs::read(&path)).map_err(|error| {
-                Error::new(ErrorCode::Unprocessable, format!("graph {:?}: {error}", graph.description.name))
-            })?;
-        graphs.insert(graph.description.name.clone(), loaded);
-    }
-    Ok(graphs)
+    let path = |digest| registry.artifacts().graph_path(digest);
+    load_graphs(
+        runtime,
+        version.graphs.iter().map(|graph| (&graph.description.name, graph.digest, path(&graph.digest))),
+    )
+}
+
+/// Loads graphs, each given by its name, its digest and the file that holds it, or finds them in the cache.
+pub(crate) fn load_graphs<'a>(
+    runtime: &Runtime,
+    graphs: impl IntoIterator<Item = (&'a String, Digest, PathBuf)>,
+) -> Result<Graphs, Error> {
+    let load = |(name, digest, path): (&String, Digest, PathBuf)| {
+        let loaded = runtime.graph_cache().get_or_load(&digest, || std::fs::read(&path));
+        let refused = |error| Error::new(ErrorCode::Unprocessable, format!("graph {name:?}: {error}"));
+        Ok((name.clone(), loaded.map_err(refused)?))
+    };
+    graphs.into_iter().map(load).collect()
 }
 
 /// A folder for the compiling process, on the same file system as the artifacts.

@@ -1,7 +1,6 @@
 //! From the bytes of an upload to a version: received aside, examined and compiled apart, started once, and
 //! only then stored and recorded. Whatever ends early leaves nothing behind.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::error::Error;
 use crate::host::ModelHost;
-use crate::loader::{staged_file, staging_folder};
+use crate::loader::{load_graphs, staged_file, staging_folder};
 use crate::operate::{Authorship, finish};
 
 /// What to do with an upload once it is a version.
@@ -229,17 +228,11 @@ fn deleted_meanwhile() -> Error {
 }
 
 fn graphs_aside(runtime: &Runtime, folder: &Path, examined: &Examination) -> Result<Graphs, Error> {
-    let mut graphs = BTreeMap::new();
-    for graph in &examined.graphs {
-        let path = examine::graph_file(folder, graph);
-        let name = graph.description.name.clone();
-        let loaded = runtime
-            .graph_cache()
-            .get_or_load(&graph.digest, || std::fs::read(&path))
-            .map_err(|error| Error::new(ErrorCode::Unprocessable, format!("graph {name:?}: {error}")))?;
-        graphs.insert(name, loaded);
-    }
-    Ok(graphs)
+    let path = |graph| examine::graph_file(folder, graph);
+    load_graphs(
+        runtime,
+        examined.graphs.iter().map(|graph| (&graph.description.name, graph.digest, path(graph))),
+    )
 }
 
 /// Everything durable about an upload: its files first, then the record that names them.
