@@ -29,6 +29,9 @@ pub(in crate::tract::classical) fn classifier(context: &ParsingContext<'_>, node
     node.expect_attr("base_values", fits, || format!("none or one for each of {classes} classes, got {bases}"))?;
     let form = form(node, &labels, &forest)?;
     let post_transform = PostTransform::new(node)?;
+    // ONNX Runtime writes one of two scores here, and leaves the other one open.
+    let is_open = post_transform == PostTransform::Probit && classes == 2 && bases < 2 && form != Form::Two;
+    node.expect_attr("post_transform", !is_open, "another one than PROBIT for two classes from one score")?;
     let trees = Trees::new(node, forest, Aggregate::Sum, base_values)?;
     built(node, Classifier { trees, labels: Arc::new(labels), form, post_transform })
 }
@@ -142,7 +145,6 @@ impl Classifier {
     }
 
     fn two<T: Number>(&self, row: Scores<'_, T>, base: &[T], output: &mut Vec<f32>) -> i64 {
-        let zero = T::zero();
         let (scores, seen) = (row.scores, row.seen);
         match base {
             &[_, second] if seen[1] => {
@@ -156,22 +158,26 @@ impl Classifier {
             &[only] => scores[0] += only,
             _ => {}
         }
-        let has_pair = seen[1] || base.len() == 2;
         let deciding = if seen[1] { scores[1] } else { scores[0] };
+        // A class of which no leaf says anything has the score zero, whatever was added to it.
+        for (score, seen) in scores.iter_mut().zip(&*seen) {
+            if !*seen {
+                *score = T::zero();
+            }
+        }
         let (is_second, second_class) = match self.form {
             Form::Probability => (deciding > T::from_double(0.5), SecondClass::Complement),
-            _ => (deciding > zero, SecondClass::Negative),
+            _ => (deciding > T::zero(), SecondClass::Negative),
         };
-        let code = match self.form {
-            Form::Probability | Form::Distance => self.labels.code(usize::from(is_second)),
-            _ => i64::from(is_second),
-        };
-        if has_pair {
+        if seen[1] || base.len() == 2 {
             self.write(scores, output);
         } else {
             output.extend(self.post_transform.pair(scores[0].to_float(), second_class));
         }
-        code
+        match self.form {
+            Form::Probability | Form::Distance => self.labels.code(usize::from(is_second)),
+            _ => i64::from(is_second),
+        }
     }
 
     fn write<T: Number>(&self, scores: &[T], output: &mut Vec<f32>) {

@@ -105,8 +105,12 @@ impl Operator for Regressor {
 
 impl Regressor {
     fn finish<T: Number>(&self, row: Scores<'_, T>, base: &[T], output: &mut Vec<T>) {
-        for (score, base) in row.scores.iter_mut().zip(base) {
-            *score += *base;
+        // A target of which no leaf says anything stays zero, unless it is the only one.
+        let is_only = row.scores.len() == 1;
+        for ((score, seen), base) in row.scores.iter_mut().zip(&*row.seen).zip(base) {
+            if *seen || is_only {
+                *score += *base;
+            }
         }
         // The transforms are made for classes: of one target only PROBIT changes anything, and all compute in FP32.
         match (self.post_transform, &*row.scores) {
