@@ -33,7 +33,7 @@ def listed(array):
     return [float(value) for value in np.ravel(array)]
 
 
-def case(operator, inputs, outputs=1, constants=(), domain=ML, version=3, types=None, **attributes):
+def case(operator, inputs, outputs=1, constants=(), domain=ML, version=3, default=18, **attributes):
     number = counts[operator] = counts.get(operator, 0) + 1
     names = [f"i{index}" for index in range(len(inputs))]
     results = [f"o{index}" for index in range(outputs)]
@@ -47,7 +47,7 @@ def case(operator, inputs, outputs=1, constants=(), domain=ML, version=3, types=
         [helper.make_empty_tensor_value_info(name) for name in results],
         made,
     )
-    imports = [helper.make_opsetid("", 18), helper.make_opsetid(ML, version)]
+    imports = [helper.make_opsetid("", default), helper.make_opsetid(ML, version)]
     model = helper.make_model(graph, opset_imports=imports, ir_version=8)
     try:
         session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -206,7 +206,7 @@ def newest_tree_cases():
             for name, entry in zip(lists, row):
                 lists[name].append(entry)
             if mode == 6:
-                members.extend(pick.sample([-1.0, -0.5, 0.0, 0.5, 1.0], pick.randrange(1, 4)) + [float("nan")])
+                members.extend(list(map(float, pick.sample(range(1, 40), pick.randrange(1, 4)))) + [float("nan")])
             for side in ("true", "false"):
                 is_leaf = level <= 1 or pick.random() < 0.2
                 lists[f"{side}leafs"][here] = int(is_leaf)
@@ -222,7 +222,10 @@ def newest_tree_cases():
             del arrays["nodes_missing_value_tracks_true"]
         if members:
             arrays["membership_values"] = numpy_helper.from_array(np.array(members, dtype), "members")
-        case("TreeEnsemble", [rows(pick.choice([1, 7, 20, 150]), features, dtype, pick.random() < 0.4)], version=5,
+        x = rows(pick.choice([1, 7, 20, 150]), features, dtype, pick.random() < 0.4)
+        if 6 in modes:  # members are whole numbers; of others ONNX Runtime drops the fraction
+            x = np.where(np.isnan(x), x, rng.integers(0, 41, x.shape)).astype(dtype)
+        case("TreeEnsemble", [x], version=5,
              n_targets=count, aggregate_function=pick.randrange(4), post_transform=pick.choice([0, 0, 0, 1, 2, 3, 4]),
              tree_roots=roots, leaf_targetids=leaf_targets,
              leaf_weights=numpy_helper.from_array(np.array(leaf_weights, dtype), "weights"), **arrays)
@@ -373,7 +376,31 @@ def label_cases():
         cast(np.array(["15", "-2", "0", "2147483647", "+3"], object), to)
 
 
-for family in (tree_cases, newest_tree_cases, linear_cases, support_vector_cases, table_cases, label_cases):
+# ---- reductions
+
+
+def reduction_cases():
+    for operator in ("ReduceMax", "ReduceMin", "ReduceLogSumExp"):
+        for dtype in (np.float32, np.float64, np.int64, np.int32):
+            if operator == "ReduceLogSumExp" and np.issubdtype(dtype, np.integer):
+                continue
+            for extreme in (0, 1, 2, 3):
+                x = (floats(3, 4, 5) * 10).astype(dtype)
+                if extreme and np.issubdtype(dtype, np.floating):
+                    chosen = [[np.inf], [-np.inf], [np.inf, -np.inf, 500.0, -500.0]][extreme - 1]
+                    x = np.where(rng.random(x.shape) < (1.0 if extreme == 2 else 0.4), rng.choice(chosen, x.shape), x).astype(dtype)
+                for keep in (0, 1):
+                    for axes in ([0], [1], [-1], [0, 2], [1, 2], [0, 1, 2]):
+                        case(operator, [x], domain="", default=pick.choice([11, 13, 17]), axes=axes, keepdims=keep)
+                        case(operator, [x, np.array(axes, np.int64)], domain="", default=pick.choice([18, 20]), constants=(1,),
+                             keepdims=keep)
+                    case(operator, [x], domain="", default=pick.choice([13, 18]), keepdims=keep)
+    for dtype in (np.float32, np.float64):
+        case("Sigmoid", [floats(4, 5, scale=20).astype(dtype)], domain="")
+        case("Sigmoid", [np.array([np.inf, -np.inf, 0, 1e30, -1e30], dtype)], domain="")
+
+
+for family in (reduction_cases, tree_cases, newest_tree_cases, linear_cases, support_vector_cases, table_cases, label_cases):
     family()
 for reason, numbers in skipped.items():
     print(len(numbers), "without an answer:", reason)

@@ -3,6 +3,7 @@
 //! Models for two classes come in several forms, which the operator set does not tell apart but ONNX Runtime does: what
 //! is done here is what it answers.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tract_onnx::model::ParsingContext;
@@ -29,9 +30,14 @@ pub(in crate::tract::classical) fn classifier(context: &ParsingContext<'_>, node
     node.expect_attr("base_values", fits, || format!("none or one for each of {classes} classes, got {bases}"))?;
     let form = form(node, &labels, &forest)?;
     let post_transform = PostTransform::new(node)?;
-    // ONNX Runtime writes one of two scores here, and leaves the other one open.
-    let is_open = post_transform == PostTransform::Probit && classes == 2 && bases < 2 && form != Form::Two;
+    // Where a row has a score for the first of two classes only, ONNX Runtime may write that one and leave the other
+    // one open.
+    let has_second = |leaf: &Range<usize>| forest.weights[leaf.clone()].iter().any(|(class, _)| *class == 1);
+    let may_be_open = classes == 2 && bases < 2 && !forest.leaves.iter().all(has_second);
+    let is_open = may_be_open && post_transform == PostTransform::Probit;
     node.expect_attr("post_transform", !is_open, "another one than PROBIT for two classes from one score")?;
+    let is_open = may_be_open && bases == 1 && form == Form::Two;
+    node.expect_attr("base_values", !is_open, "none or two where not every leaf has a weight for the second class")?;
     let trees = Trees::new(node, forest, Aggregate::Sum, base_values)?;
     built(node, Classifier { trees, labels: Arc::new(labels), form, post_transform })
 }

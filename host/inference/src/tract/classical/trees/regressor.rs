@@ -32,8 +32,9 @@ pub(in crate::tract::classical) fn regressor(context: &ParsingContext<'_>, node:
 }
 
 pub(in crate::tract::classical) fn ensemble(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    let forest = lists::forest(context, node, targets(node)?)?;
-    let post_transform = lists::post_transform(node)?;
+    let targets = targets(node)?;
+    let forest = lists::forest(context, node, targets)?;
+    let post_transform = lists::post_transform(node, targets)?;
     let trees = Trees::new(node, forest, lists::aggregate(node)?, Numbers::default())?;
     built(node, Regressor { name: "TreeEnsemble", trees, post_transform, keeps_type: true })
 }
