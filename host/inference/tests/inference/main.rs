@@ -8,4 +8,5 @@ mod loading;
 mod onnx;
 mod operators;
 mod running;
+mod texts;
 mod values;

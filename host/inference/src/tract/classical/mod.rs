@@ -8,6 +8,7 @@ mod attributes;
 mod casts;
 mod columns;
 mod dense;
+mod doubles;
 mod encoders;
 mod labels;
 mod linear;
@@ -33,6 +34,7 @@ pub(super) fn onnx() -> Onnx {
     register.insert("CategoryMapper", encoders::category_mapper);
     register.insert("FeatureVectorizer", columns::feature_vectorizer);
     register.insert("Imputer", scaling::imputer);
+    register.insert("IsNaN", doubles::is_nan);
     register.insert("LabelEncoder", encoders::label_encoder);
     register.insert("LinearClassifier", linear::classifier);
     register.insert("LinearRegressor", linear::regressor);
@@ -44,7 +46,7 @@ pub(super) fn onnx() -> Onnx {
     register.insert("SVMClassifier", svm::classifier);
     register.insert("SVMRegressor", svm::regressor);
     register.insert("Scaler", scaling::scaler);
-    register.insert("Sigmoid", reductions::sigmoid);
+    register.insert("Sigmoid", doubles::sigmoid);
     register.insert("TreeEnsemble", trees::ensemble);
     register.insert("TreeEnsembleClassifier", trees::classifier);
     register.insert("TreeEnsembleRegressor", trees::regressor);

@@ -1,9 +1,7 @@
-//! Operators of the default domain that tract has and computes wrongly, or not at all, for some numbers: ReduceMax,
-//! ReduceMin and ReduceLogSumExp of FP32 and FP64, and Sigmoid of FP64. For all other types they stay tract's.
+//! Reductions that tract computes wrongly where numbers are large or infinite: ReduceMax, ReduceMin and ReduceLogSumExp of
+//! FP32 and FP64. For all other types they stay tract's.
 
-use std::sync::LazyLock;
-
-use tract_onnx::model::{OnnxOpRegister, ParsingContext};
+use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::tract_ndarray::{ArrayD, ArrayViewD, Axis};
 use tract_onnx::prelude::{Datum, DatumType, SpecialOps, TDim, TValue, TVec, Tensor, TractResult, TypedModel};
@@ -12,19 +10,8 @@ use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
 use tract_onnx::tract_hir::internal::{Expansion, expand};
 
 use super::attributes::{integer, integers};
-use super::operator::{Built, Described, KeptAxes, Operator, wired};
+use super::operator::{Built, Described, KeptAxes, Operator, of_tract, wired};
 use super::values;
-
-/// What tract itself makes of the nodes.
-static TRACT: LazyLock<OnnxOpRegister> = LazyLock::new(|| tract_onnx::onnx().op_register);
-
-/// tract's operator of a node.
-fn of_tract(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Box<dyn Expansion>> {
-    let builder = TRACT.0.get(&node.op_type).ok_or_else(|| format_err!("there is no operator {}", node.op_type))?;
-    let (operator, _) = builder(context, node)?;
-    let expansion = operator.as_op().downcast_ref::<Box<dyn Expansion>>().cloned();
-    expansion.ok_or_else(|| format_err!("the operator {} is of another kind than expected", node.op_type))
-}
 
 pub(super) fn reduce_max(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     reduce(context, node, Reducer::Max)
@@ -200,55 +187,3 @@ trait Float: Datum + Copy + tract_onnx::prelude::tract_num_traits::Float {}
 
 impl Float for f32 {}
 impl Float for f64 {}
-
-pub(super) fn sigmoid(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    Ok((expand(SigmoidOfAny(of_tract(context, node)?)), Vec::new()))
-}
-
-#[derive(Clone, Debug)]
-struct SigmoidOfAny(Box<dyn Expansion>);
-
-impl Expansion for SigmoidOfAny {
-    fn name(&self) -> StaticName {
-        "Sigmoid".into()
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        solver: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        self.0.rules(solver, inputs, outputs)
-    }
-
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        match model.outlet_fact(inputs[0])?.datum_type {
-            DatumType::F64 => wired(SigmoidOfDouble, prefix, model, inputs),
-            _ => self.0.wire(prefix, model, inputs),
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-struct SigmoidOfDouble;
-
-impl Operator for SigmoidOfDouble {
-    fn name(&self) -> &'static str {
-        "Sigmoid"
-    }
-
-    fn outputs(&self, inputs: &[Described]) -> TractResult<TVec<Described>> {
-        Ok(inputs.into())
-    }
-
-    fn kept_axes(&self, _inputs: &[Described]) -> KeptAxes {
-        KeptAxes::All
-    }
-
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
-        let numbers = values::elements::<f64>(&inputs[0])?;
-        let output = numbers.iter().map(|value| 1.0 / (1.0 + (-value).exp())).collect();
-        Ok(tvec!(values::tensor(inputs[0].shape(), output)?))
-    }
-}
