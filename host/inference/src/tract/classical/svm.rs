@@ -72,8 +72,9 @@ impl Kernel {
             for row in rows.chunks_exact(self.columns) {
                 let distances = self.vectors.chunks_exact(self.columns);
                 let distances = distances.map(|vector| dense::sum_of(row, vector, |x, vector| (x - vector) * (x - vector)));
-                output.extend(distances.map(|distance| (-self.gamma * distance).exp()));
+                output.extend(distances.map(|distance| -self.gamma * distance));
             }
+            dense::exponentials(output);
             return Ok(());
         }
         output.resize(rows.len() / self.columns * self.count(), 0.0);
@@ -83,7 +84,10 @@ impl Kernel {
             KernelType::Poly if self.degree == 2.0 => output.iter_mut().for_each(|product| *product = argument(*product).powi(2)),
             KernelType::Poly if self.degree == 3.0 => output.iter_mut().for_each(|product| *product = argument(*product).powi(3)),
             KernelType::Poly => output.iter_mut().for_each(|product| *product = argument(*product).powf(self.degree)),
-            KernelType::Sigmoid => output.iter_mut().for_each(|product| *product = argument(*product).tanh()),
+            KernelType::Sigmoid => {
+                output.iter_mut().for_each(|product| *product = argument(*product));
+                dense::hyperbolic_tangents(output);
+            }
             KernelType::Linear | KernelType::Rbf => {}
         }
         Ok(())

@@ -81,6 +81,9 @@ impl<T: Number> Layout<T> {
             builder.open.push((*root, slot));
             builder.place_open(&leaves)?;
         }
+        // What the walk relies on without looking.
+        let exists = |node: &Node<T>| ((node.next + (node.tag & TESTS)) as usize) < builder.nodes.len();
+        ensure!(builder.nodes.iter().all(exists), "a branch leads nowhere");
         let features = builder.nodes.iter().map(|node| node.feature as usize + 1).max().unwrap_or(0);
         let asks_for_missing = builder.nodes.iter().any(|node| node.tag & MISSING_STAYS != 0);
         Ok(Layout { nodes: builder.nodes, roots, leaves, targets: forest.targets, features, asks_for_missing })
