@@ -39,7 +39,8 @@ fn main() -> ExitCode {
 }
 
 fn time_all(folder: &Path) -> io::Result<()> {
-    let mut models: Vec<PathBuf> = fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let mut models: Vec<PathBuf> =
+        fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     models.retain(|path| path.extension().is_some_and(|extension| extension == "onnx"));
     models.sort();
     let engine = TractEngine::new();

@@ -77,7 +77,8 @@ impl MemoryPlan {
         let mut sizes = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
             let outputs = step.output_bytes(values, longest_text);
-            let inside = step.bodies.iter().map(|body| body.peak(values, longest_text).bytes).max().unwrap_or(0);
+            let inside =
+                step.bodies.iter().map(|body| body.peak(values, longest_text).bytes).max().unwrap_or(0);
             live = live.saturating_add(outputs);
             sizes.push(outputs);
             let here = live.saturating_add(inside);

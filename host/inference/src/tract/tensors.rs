@@ -71,7 +71,9 @@ pub(super) fn to_tract(tensor: &Tensor) -> Result<tract::Tensor, RunError> {
 fn texts(shape: &[usize], tensor: &Tensor) -> Result<tract::Tensor, RunError> {
     let text = |(index, bytes): (usize, &[u8])| match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.to_owned()),
-        Err(_) => Err(RunError::InvalidInput { reason: format!("element {index} of BYTES is no text in UTF-8") }),
+        Err(_) => {
+            Err(RunError::InvalidInput { reason: format!("element {index} of BYTES is no text in UTF-8") })
+        }
     };
     let texts = tensor.bytes_elements().enumerate().map(text).collect::<Result<Vec<String>, _>>()?;
     let array = ArrayD::from_shape_vec(shape, texts);
@@ -116,9 +118,9 @@ pub(super) fn from_tract(value: tract::TValue) -> Result<Tensor, RunError> {
     }
     if datatype == Datatype::Bytes {
         let texts = value.try_as_plain_ram().and_then(|value| value.as_slice::<String>());
-        return texts
-            .map_err(|error| failed(error.to_string()))
-            .and_then(|texts| Tensor::from_bytes_elements(shape, texts).map_err(|error| failed(error.to_string())));
+        return texts.map_err(|error| failed(error.to_string())).and_then(|texts| {
+            Tensor::from_bytes_elements(shape, texts).map_err(|error| failed(error.to_string()))
+        });
     }
     Tensor::new(datatype, shape, Bytes::from_owner(Elements(value)))
         .map_err(|error| failed(error.to_string()))

@@ -39,8 +39,10 @@ impl Case {
 
     /// All rows at once, then each alone.
     pub fn check(&self, graph: &dyn ExecutableGraph) -> Result<(), String> {
-        let inputs: Vec<Tensor> = graph.inputs().iter().map(|input| self.tensor(&input.name).clone()).collect();
-        let expected: Vec<Tensor> = graph.outputs().iter().map(|output| self.tensor(&output.name).clone()).collect();
+        let inputs: Vec<Tensor> =
+            graph.inputs().iter().map(|input| self.tensor(&input.name).clone()).collect();
+        let expected: Vec<Tensor> =
+            graph.outputs().iter().map(|output| self.tensor(&output.name).clone()).collect();
         let rows = inputs[0].shape()[0];
         run(graph, inputs.clone(), &expected).map_err(|difference| format!("{rows} rows: {difference}"))?;
         for row in 0..rows {
@@ -61,7 +63,8 @@ fn run(graph: &dyn ExecutableGraph, inputs: Vec<Tensor>, expected: &[Tensor]) ->
     let outputs = graph.run(inputs, &limits).map_err(|error| error.to_string())?;
     for ((actual, expected), description) in outputs.iter().zip(expected).zip(graph.outputs()) {
         description.check("output", actual).map_err(|error| error.to_string())?;
-        compare(actual, expected).map_err(|difference| format!("output {:?}: {difference}", description.name))?;
+        compare(actual, expected)
+            .map_err(|difference| format!("output {:?}: {difference}", description.name))?;
     }
     Ok(())
 }
@@ -77,7 +80,8 @@ fn row_of(tensor: &Tensor, row: u64, rows: u64) -> Tensor {
     let starts = (0..outer).map(|outer| ((outer * rows + row) * inner) as usize);
     if tensor.datatype() == Datatype::Bytes {
         let elements: Vec<&[u8]> = tensor.bytes_elements().collect();
-        let row: Vec<&[u8]> = starts.flat_map(|start| &elements[start..start + inner as usize]).copied().collect();
+        let row: Vec<&[u8]> =
+            starts.flat_map(|start| &elements[start..start + inner as usize]).copied().collect();
         return Tensor::from_bytes_elements(shape, &row).unwrap();
     }
     let size = tensor.datatype().size().unwrap();

@@ -18,7 +18,9 @@ pub fn compare(actual: &Tensor, expected: &Tensor) -> Result<(), String> {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let mut pairs = actual.bytes_elements().zip(expected.bytes_elements());
             match pairs.find(|(actual, expected)| actual != expected) {
-                Some((actual, expected)) => Err(format!("{:?} instead of {:?}", text(actual), text(expected))),
+                Some((actual, expected)) => {
+                    Err(format!("{:?} instead of {:?}", text(actual), text(expected)))
+                }
                 None => Ok(()),
             }
         }
@@ -31,7 +33,8 @@ pub fn compare(actual: &Tensor, expected: &Tensor) -> Result<(), String> {
 fn compare_numbers(actual: &[f64], expected: &[f64]) -> Result<(), String> {
     for (index, (actual, expected)) in actual.iter().zip(expected).enumerate() {
         let is_same = actual == expected || (actual.is_nan() && expected.is_nan());
-        let is_close = expected.is_finite() && (actual - expected).abs() <= TOLERANCE * (1.0 + expected.abs());
+        let is_close =
+            expected.is_finite() && (actual - expected).abs() <= TOLERANCE * (1.0 + expected.abs());
         if !is_same && !is_close {
             return Err(format!("element {index} is {actual} instead of {expected}"));
         }
@@ -46,7 +49,9 @@ fn integers(tensor: &Tensor) -> Vec<i64> {
 fn numbers(tensor: &Tensor) -> Vec<f64> {
     let data = tensor.data();
     match tensor.datatype() {
-        Datatype::Fp32 => data.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect(),
+        Datatype::Fp32 => {
+            data.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect()
+        }
         _ => data.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect(),
     }
 }

@@ -48,7 +48,10 @@ pub(super) fn tensor<T: Datum + Clone>(
     let Some(proto) = node.get_attr_opt::<&TensorProto>(name)? else { return Ok(None) };
     let tensor = context.load_tensor(proto)?;
     if tensor.datum_type() != T::datum_type() {
-        return node.bail_attr(name, &format!("expected a tensor of {:?}, got {:?}", T::datum_type(), tensor.datum_type()));
+        return node.bail_attr(
+            name,
+            &format!("expected a tensor of {:?}, got {:?}", T::datum_type(), tensor.datum_type()),
+        );
     }
     Ok(Some(tensor.try_as_plain_ram()?.as_slice::<T>()?.to_vec()))
 }

@@ -36,7 +36,9 @@ impl Expansion for Cast {
     ) -> InferenceResult {
         check_input_arity(inputs, 1)?;
         check_output_arity(outputs, 1)?;
-        solver.given(&inputs[0].datum_type, move |solver, from| solver.equals(&outputs[0].datum_type, self.result(from)))?;
+        solver.given(&inputs[0].datum_type, move |solver, from| {
+            solver.equals(&outputs[0].datum_type, self.result(from))
+        })?;
         solver.equals(&outputs[0].rank, &inputs[0].rank)?;
         solver.equals(&outputs[0].shape, &inputs[0].shape)
     }
@@ -81,7 +83,9 @@ impl Operator for ToText {
     fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
         let input = &inputs[0];
         let texts = match input.datum_type() {
-            DatumType::F32 => values::elements::<f32>(input)?.iter().map(|value| of_float(f64::from(*value))).collect(),
+            DatumType::F32 => {
+                values::elements::<f32>(input)?.iter().map(|value| of_float(f64::from(*value))).collect()
+            }
             DatumType::F64 => values::elements::<f64>(input)?.iter().map(|value| of_float(*value)).collect(),
             DatumType::Bool => texts::<bool>(input, |value| u8::from(*value).to_string())?,
             DatumType::I64 => texts::<i64>(input, i64::to_string)?,
@@ -163,9 +167,12 @@ impl Operator for OfText {
 fn parsed<T: Datum + std::str::FromStr>(input: &TValue) -> TractResult<TValue> {
     let number = |(index, text): (usize, &String)| {
         let number = text.trim().parse::<T>().ok();
-        number.ok_or_else(|| format_err!("Cast: element {index} is no number: {:?}", text.chars().take(40).collect::<String>()))
+        number.ok_or_else(|| {
+            format_err!("Cast: element {index} is no number: {:?}", text.chars().take(40).collect::<String>())
+        })
     };
-    let numbers: Vec<T> = values::elements::<String>(input)?.iter().enumerate().map(number).collect::<TractResult<_>>()?;
+    let numbers: Vec<T> =
+        values::elements::<String>(input)?.iter().enumerate().map(number).collect::<TractResult<_>>()?;
     values::tensor(input.shape(), numbers)
 }
 
@@ -193,7 +200,8 @@ mod tests {
         for (value, text) in singles {
             assert_eq!(of_float(f64::from(value)), text);
         }
-        for (value, text) in [(1.0 / 3.0, "0.33333333"), (1e20, "1e+20"), (1e-5, "1e-05"), (f64::NAN, "NaN")] {
+        for (value, text) in [(1.0 / 3.0, "0.33333333"), (1e20, "1e+20"), (1e-5, "1e-05"), (f64::NAN, "NaN")]
+        {
             assert_eq!(of_float(value), text);
         }
     }

@@ -49,7 +49,9 @@ impl Operator for ArrayFeatureExtractor {
         let width = data.shape().last().copied().unwrap_or(0);
         let places = values::elements::<i64>(indices)?.iter().map(|index| {
             let place = usize::try_from(*index).ok().filter(|place| *place < width);
-            place.ok_or_else(|| format_err!("ArrayFeatureExtractor: index {index} is not among {width} columns"))
+            place.ok_or_else(|| {
+                format_err!("ArrayFeatureExtractor: index {index} is not among {width} columns")
+            })
         });
         let places: Vec<usize> = places.collect::<TractResult<_>>()?;
         let mut shape: TVec<usize> = data.shape().into();
@@ -70,7 +72,12 @@ impl Operator for ArrayFeatureExtractor {
     }
 }
 
-fn chosen<T: Datum + Clone>(data: &TValue, width: usize, places: &[usize], shape: &[usize]) -> TractResult<TValue> {
+fn chosen<T: Datum + Clone>(
+    data: &TValue,
+    width: usize,
+    places: &[usize],
+    shape: &[usize],
+) -> TractResult<TValue> {
     let mut output = Vec::with_capacity(shape.iter().product());
     for row in values::elements::<T>(data)?.chunks_exact(width.max(1)) {
         output.extend(places.iter().map(|place| row[*place].clone()));
@@ -81,7 +88,9 @@ fn chosen<T: Datum + Clone>(data: &TValue, width: usize, places: &[usize], shape
 pub(super) fn feature_vectorizer(_context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let widths = attributes::integers(node, "inputdimensions")?;
     let widths: Option<Vec<usize>> = widths.iter().map(|width| usize::try_from(*width).ok()).collect();
-    let Some(widths) = widths else { return node.bail_attr("inputdimensions", "expected no negative numbers") };
+    let Some(widths) = widths else {
+        return node.bail_attr("inputdimensions", "expected no negative numbers");
+    };
     node.expect_attr("inputdimensions", widths.len() == node.input.len(), "one number for each input")?;
     built(node, FeatureVectorizer { widths })
 }
@@ -126,7 +135,9 @@ impl Operator for FeatureVectorizer {
             for (part, width) in parts.iter().zip(&self.widths) {
                 let fits = part.len() == rows * width;
                 let part = part.get(row * width..(row + 1) * width).filter(|_| fits);
-                output.extend_from_slice(part.ok_or_else(|| format_err!("FeatureVectorizer: inputs of unlike shape"))?);
+                output.extend_from_slice(
+                    part.ok_or_else(|| format_err!("FeatureVectorizer: inputs of unlike shape"))?,
+                );
             }
         }
         Ok(tvec!(values::tensor(&[rows, columns], output)?))

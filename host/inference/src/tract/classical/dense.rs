@@ -1,8 +1,8 @@
 //! Products of a table of rows with a table of weights, both FP32.
 
+use tract_onnx::prelude::TractResult;
 use tract_onnx::prelude::tract_ndarray::linalg::general_mat_mul;
 use tract_onnx::prelude::tract_ndarray::{ArrayView2, ArrayViewMut2};
-use tract_onnx::prelude::TractResult;
 
 /// Sums that go side by side: a sum in order would wait for each addition.
 const LANES: usize = 8;
@@ -12,7 +12,12 @@ const LARGE: usize = 1 << 12;
 
 /// Adds to each element of `output`, which is `[rows, weights]`, the product of a row of `x` and a row of `weights`, both
 /// of which have `columns` elements.
-pub(super) fn add_products(x: &[f32], weights: &[f32], columns: usize, output: &mut [f32]) -> TractResult<()> {
+pub(super) fn add_products(
+    x: &[f32],
+    weights: &[f32],
+    columns: usize,
+    output: &mut [f32],
+) -> TractResult<()> {
     if columns == 0 || output.is_empty() {
         return Ok(());
     }
@@ -101,7 +106,10 @@ mod tests {
         for ((x, exponent), tangent) in numbers.iter().zip(exponents).zip(tangents) {
             let expected = x.exp();
             let is_near = (exponent - expected).abs() <= 3e-7 * expected + 1.3e-38;
-            assert!(is_near || exponent == expected || (x.is_nan() && exponent.is_nan()), "{x}: {exponent} {expected}");
+            assert!(
+                is_near || exponent == expected || (x.is_nan() && exponent.is_nan()),
+                "{x}: {exponent} {expected}"
+            );
             let expected = x.tanh();
             let is_near = (tangent - expected).abs() <= 2e-7;
             assert!(is_near || (x.is_nan() && tangent.is_nan()), "{x}: {tangent} {expected}");

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::{NodeProto, TensorProto};
-use tract_onnx::prelude::{Datum, DatumType, TDim, TValue, TVec, TractResult, Tensor};
+use tract_onnx::prelude::{Datum, DatumType, TDim, TValue, TVec, Tensor, TractResult};
 use tract_onnx::tract_core::internal::{bail, ensure, format_err, tvec};
 
+use super::attributes;
 use super::operator::{Built, Described, KeptAxes, Operator, built};
 use super::values::{self, expect_type};
-use super::attributes;
 
 /// A key of a table. NaN is a key like others.
 trait Key: Datum + Clone + Debug {
@@ -52,7 +52,8 @@ struct Places<K>(Vec<(K, usize)>);
 impl<K: Key> Places<K> {
     /// Of equal keys the first one counts.
     fn of_first(keys: Vec<K>) -> Places<K> {
-        let mut places: Vec<(K, usize)> = keys.into_iter().enumerate().map(|(place, key)| (key, place)).collect();
+        let mut places: Vec<(K, usize)> =
+            keys.into_iter().enumerate().map(|(place, key)| (key, place)).collect();
         places.sort_by(|a, b| a.0.order(&b.0));
         places.dedup_by(|later, first| later.0.order(&first.0).is_eq());
         Places(places)
@@ -97,7 +98,8 @@ impl<K: Key, V: Datum + Clone> Operator for Table<K, V> {
     }
 
     fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
-        let value = |key: &K| self.places.find(key).map_or(&self.default, |place| &self.values[place]).clone();
+        let value =
+            |key: &K| self.places.find(key).map_or(&self.default, |place| &self.values[place]).clone();
         let output = values::elements::<K>(&inputs[0])?.iter().map(value).collect();
         Ok(tvec!(values::tensor(inputs[0].shape(), output)?))
     }
@@ -143,7 +145,9 @@ impl List {
         let integers = attributes::integers(node, &format!("{role}_int64s"))?;
         let floats = attributes::floats(node, &format!("{role}_floats"))?;
         let given = [!texts.is_empty(), !integers.is_empty(), !floats.is_empty()];
-        node.expect(given.iter().filter(|given| **given).count() <= 1, || format!("only one list of '{role}'"))?;
+        node.expect(given.iter().filter(|given| **given).count() <= 1, || {
+            format!("only one list of '{role}'")
+        })?;
         Ok(match given {
             [true, _, _] => Some(List::Texts(texts)),
             [_, true, _] => Some(List::Integers(integers.to_vec())),
@@ -160,8 +164,12 @@ pub(super) fn label_encoder(context: &ParsingContext<'_>, node: &NodeProto) -> B
     }
     let keys = List::read(context, node, "keys")?;
     let values = List::read(context, node, "values")?;
-    let (Some(keys), Some(values)) = (keys, values) else { return node.bail("expected a list of keys and one of values") };
-    node.expect(keys.len() == values.len(), || format!("as many values as keys, got {} and {}", values.len(), keys.len()))?;
+    let (Some(keys), Some(values)) = (keys, values) else {
+        return node.bail("expected a list of keys and one of values");
+    };
+    node.expect(keys.len() == values.len(), || {
+        format!("as many values as keys, got {} and {}", values.len(), keys.len())
+    })?;
     match keys {
         List::Texts(keys) => with_keys(context, node, Places::of_first(keys), values),
         List::Integers(keys) => with_keys(context, node, Places::of_first(keys), values),
@@ -181,7 +189,12 @@ fn classical_set(context: &ParsingContext<'_>) -> i64 {
     set.map_or(1, |set| set.version)
 }
 
-fn with_keys<K: Key>(context: &ParsingContext<'_>, node: &NodeProto, places: Places<K>, values: List) -> Built {
+fn with_keys<K: Key>(
+    context: &ParsingContext<'_>,
+    node: &NodeProto,
+    places: Places<K>,
+    values: List,
+) -> Built {
     let name = "LabelEncoder";
     match values {
         List::Texts(values) => {
@@ -207,7 +220,10 @@ fn with_keys<K: Key>(context: &ParsingContext<'_>, node: &NodeProto, places: Pla
     }
 }
 
-fn default_tensor<V: Datum + Clone>(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Option<V>> {
+fn default_tensor<V: Datum + Clone>(
+    context: &ParsingContext<'_>,
+    node: &NodeProto,
+) -> TractResult<Option<V>> {
     let Some(values) = attributes::tensor::<V>(context, node, "default_tensor")? else { return Ok(None) };
     match <[V; 1]>::try_from(values) {
         Ok([value]) => Ok(Some(value)),
@@ -274,7 +290,11 @@ impl Operator for EitherWay {
 pub(super) fn one_hot_encoder(_context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let texts = attributes::texts(node, "cats_strings")?;
     let numbers = attributes::integers(node, "cats_int64s")?.to_vec();
-    node.expect_attr("cats_int64s", texts.is_empty() != numbers.is_empty(), "categories either here or in 'cats_strings'")?;
+    node.expect_attr(
+        "cats_int64s",
+        texts.is_empty() != numbers.is_empty(),
+        "categories either here or in 'cats_strings'",
+    )?;
     let categories = texts.len().max(numbers.len());
     let may_be_unknown = attributes::integer(node, "zeros", 1)? != 0;
     let (texts, numbers) = (Places::of_last(texts), Places::of_last(numbers));
@@ -339,12 +359,16 @@ impl Operator for OneHotEncoder {
             }
             DatumType::F64 => {
                 let numbers = values::elements::<f64>(input)?.iter().enumerate();
-                numbers.map(|(index, number)| set_number(index, *number as i64)).collect::<TractResult<()>>()?;
+                numbers
+                    .map(|(index, number)| set_number(index, *number as i64))
+                    .collect::<TractResult<()>>()?;
             }
             _ => {
                 let numbers = values::floats(input)?;
                 let numbers = numbers.iter().enumerate();
-                numbers.map(|(index, number)| set_number(index, *number as i64)).collect::<TractResult<()>>()?;
+                numbers
+                    .map(|(index, number)| set_number(index, *number as i64))
+                    .collect::<TractResult<()>>()?;
             }
         }
         let shape: Vec<usize> = input.shape().iter().copied().chain([categories.categories]).collect();

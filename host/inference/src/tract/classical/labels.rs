@@ -52,7 +52,8 @@ impl Labels {
         match self {
             Labels::Numbers(_) => values::tensor(&[codes.len()], codes),
             Labels::Texts(labels) => {
-                let word = |code: &i64| usize::try_from(*code).ok().and_then(|place| labels.get(place)).cloned();
+                let word =
+                    |code: &i64| usize::try_from(*code).ok().and_then(|place| labels.get(place)).cloned();
                 let words: Option<Vec<String>> = codes.iter().map(word).collect();
                 let words = words.ok_or_else(|| format_err!("a class has no label"))?;
                 values::tensor(&[words.len()], words)

@@ -31,13 +31,21 @@ impl Model {
         let (rows, columns) = rows_and_columns(operator, input)?;
         let expected = self.columns();
         let fits = columns.as_i64().is_none_or(|columns| columns == expected as i64);
-        ensure!(fits, "{operator}, attribute 'coefficients': values for {expected} columns, but the input has {columns}");
+        ensure!(
+            fits,
+            "{operator}, attribute 'coefficients': values for {expected} columns, but the input has {columns}"
+        );
         Ok(rows)
     }
 
     fn scores(&self, input: &TValue) -> TractResult<Vec<f32>> {
         let table = Table::of(input)?;
-        ensure!(table.columns == self.columns(), "expected {} columns, got {}", self.columns(), table.columns);
+        ensure!(
+            table.columns == self.columns(),
+            "expected {} columns, got {}",
+            self.columns(),
+            table.columns
+        );
         let mut scores = Vec::with_capacity(table.rows * self.intercepts.len());
         (0..table.rows).for_each(|_| scores.extend_from_slice(&self.intercepts));
         dense::add_products(&values::floats(input)?, &self.coefficients, table.columns, &mut scores)?;
@@ -56,7 +64,9 @@ pub(super) fn classifier(_context: &ParsingContext<'_>, node: &NodeProto) -> Bui
         format!("one for each of {} classes, or one for two classes, got {scores}", labels.len())
     })?;
     let is_table = !coefficients.is_empty() && coefficients.len() % scores == 0;
-    node.expect_attr("coefficients", is_table, || format!("as many for each of {scores} scores, got {}", coefficients.len()))?;
+    node.expect_attr("coefficients", is_table, || {
+        format!("as many for each of {scores} scores, got {}", coefficients.len())
+    })?;
     let is_pair = scores == 1 && labels.len() == 2;
     node.expect_attr("post_transform", !(is_pair && post_transform == PostTransform::Probit), || {
         "another one than PROBIT for two classes from one score".to_owned()
@@ -104,7 +114,10 @@ impl Operator for Classifier {
         let count = model.intercepts.len();
         let codes: Vec<i64> = scores.chunks_exact(count).map(|scores| self.0.code(scores)).collect();
         if *is_pair {
-            scores = scores.iter().flat_map(|score| post_transform.pair(*score, SecondClass::Complement)).collect();
+            scores = scores
+                .iter()
+                .flat_map(|score| post_transform.pair(*score, SecondClass::Complement))
+                .collect();
         } else if count == 1 {
             scores.iter_mut().for_each(|score| *score = post_transform.single(*score));
         } else {
@@ -142,7 +155,9 @@ pub(super) fn regressor(_context: &ParsingContext<'_>, node: &NodeProto) -> Buil
     let coefficients = attributes::floats(node, "coefficients")?.to_vec();
     let count = coefficients.len() as i64;
     node.expect_attr("targets", targets > 0 && targets <= count, || format!("1 to {count}, got {targets}"))?;
-    node.expect_attr("coefficients", count % targets == 0, || format!("as many for each of {targets} targets, got {count}"))?;
+    node.expect_attr("coefficients", count % targets == 0, || {
+        format!("as many for each of {targets} targets, got {count}")
+    })?;
     let intercepts = attributes::floats(node, "intercepts")?;
     let targets = targets as usize;
     // Of another length they are ignored, as by ONNX Runtime.

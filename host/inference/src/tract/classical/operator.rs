@@ -8,16 +8,16 @@ use std::sync::{Arc, LazyLock};
 
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::pb::NodeProto;
-use tract_onnx::prelude::{
-    DatumType, SpecialOps, TDim, TVec, TValue, TractResult, TypedFact, TypedModel,
-};
+use tract_onnx::prelude::{DatumType, SpecialOps, TDim, TValue, TVec, TractResult, TypedFact, TypedModel};
 use tract_onnx::tract_core::internal::{
     AxesMapping, Axis, EvalContext, EvalOp, Op, OutletId, StaticName, as_op, format_err, op_as_typed_op,
     op_out_of_plan,
 };
 use tract_onnx::tract_core::ops::TypedOp;
 use tract_onnx::tract_core::ops::cast::cast;
-use tract_onnx::tract_hir::infer::{InferenceOp, InferenceResult, Solver, TensorProxy, check_input_arity, check_output_arity};
+use tract_onnx::tract_hir::infer::{
+    InferenceOp, InferenceResult, Solver, TensorProxy, check_input_arity, check_output_arity,
+};
 use tract_onnx::tract_hir::internal::{Expansion, expand};
 
 /// Element type and extents of a tensor, before it has elements.
@@ -83,7 +83,8 @@ pub(super) type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 /// Hands an operator over to tract. The node is looked at for what it does not ask for: an output that is left out.
 pub(super) fn built(node: &NodeProto, operator: impl Operator) -> Built {
-    let is_complete = node.output.len() == operator.output_count() && node.output.iter().all(|name| !name.is_empty());
+    let is_complete =
+        node.output.len() == operator.output_count() && node.output.iter().all(|name| !name.is_empty());
     node.expect(is_complete, "a name for every output")?;
     Ok((expand(Own(Arc::new(operator))), Vec::new()))
 }
@@ -93,7 +94,8 @@ static TRACT: LazyLock<OnnxOpRegister> = LazyLock::new(|| tract_onnx::onnx().op_
 
 /// tract's own operator of a node, for the types with which it deals as it should.
 pub(super) fn of_tract(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Box<dyn Expansion>> {
-    let builder = TRACT.0.get(&node.op_type).ok_or_else(|| format_err!("there is no operator {}", node.op_type))?;
+    let builder =
+        TRACT.0.get(&node.op_type).ok_or_else(|| format_err!("there is no operator {}", node.op_type))?;
     let (operator, _) = builder(context, node)?;
     let expansion = operator.as_op().downcast_ref::<Box<dyn Expansion>>().cloned();
     expansion.ok_or_else(|| format_err!("the operator {} is of another kind than expected", node.op_type))
@@ -217,7 +219,10 @@ impl Expansion for Own {
         check_output_arity(outputs, self.0.output_count())?;
         solver.given_all(inputs.iter().map(|input| &input.datum_type), move |solver, types| {
             solver.given_all(inputs.iter().map(|input| &input.shape), move |solver, shapes| {
-                let described = types.iter().zip(shapes).map(|(datum_type, shape)| Described::new(number(*datum_type), shape));
+                let described = types
+                    .iter()
+                    .zip(shapes)
+                    .map(|(datum_type, shape)| Described::new(number(*datum_type), shape));
                 let described: Vec<Described> = described.collect();
                 for (output, found) in outputs.iter().zip(self.0.outputs(&described)?) {
                     solver.equals(&output.datum_type, found.datum_type)?;
@@ -234,7 +239,11 @@ impl Expansion for Own {
             let datum_type = model.outlet_fact(*input)?.datum_type;
             numbers.push(match number(datum_type) == datum_type {
                 true => *input,
-                false => model.wire_node(format!("{prefix}.number-{index}"), cast(number(datum_type)), &[*input])?[0],
+                false => model.wire_node(
+                    format!("{prefix}.number-{index}"),
+                    cast(number(datum_type)),
+                    &[*input],
+                )?[0],
             });
         }
         let facts = numbers.iter().map(|input| model.outlet_fact(*input));

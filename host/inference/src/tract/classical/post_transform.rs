@@ -69,7 +69,8 @@ pub(super) fn logistic(score: f32) -> f32 {
 }
 
 fn softmax(scores: &mut [f32]) {
-    let largest = scores.iter().copied().fold(f32::MIN, |largest, score| if score > largest { score } else { largest });
+    let largest =
+        scores.iter().copied().fold(f32::MIN, |largest, score| if score > largest { score } else { largest });
     let mut sum = 0.0;
     for score in &mut *scores {
         *score = (*score - largest).exp();
@@ -81,7 +82,8 @@ fn softmax(scores: &mut [f32]) {
 /// Scores that are zero stay zero.
 fn softmax_zero(scores: &mut [f32]) {
     const ZERO: f32 = 1e-7;
-    let largest = scores.iter().copied().fold(f32::MIN, |largest, score| if score > largest { score } else { largest });
+    let largest =
+        scores.iter().copied().fold(f32::MIN, |largest, score| if score > largest { score } else { largest });
     let mut sum = 0.0;
     for score in &mut *scores {
         if score.abs() > ZERO {

@@ -59,7 +59,8 @@ impl Operator for Scaler {
         let columns = Table::of(input)?.columns;
         let output = if input.datum_type() == DatumType::F64 {
             let numbers = values::elements::<f64>(input)?;
-            let scaled = |value: f64, offset: f32, scale: f32| ((value - f64::from(offset)) * f64::from(scale)) as f32;
+            let scaled =
+                |value: f64, offset: f32, scale: f32| ((value - f64::from(offset)) * f64::from(scale)) as f32;
             self.scaled(numbers, columns, scaled)?
         } else {
             self.scaled(&values::floats(input)?, columns, |value, offset, scale| (value - offset) * scale)?
@@ -69,11 +70,20 @@ impl Operator for Scaler {
 }
 
 impl Scaler {
-    fn scaled<T: Copy>(&self, numbers: &[T], columns: usize, scaled: impl Fn(T, f32, f32) -> f32) -> TractResult<Vec<f32>> {
+    fn scaled<T: Copy>(
+        &self,
+        numbers: &[T],
+        columns: usize,
+        scaled: impl Fn(T, f32, f32) -> f32,
+    ) -> TractResult<Vec<f32>> {
         if let ([offset], [scale]) = (&*self.offset, &*self.scale) {
             return Ok(numbers.iter().map(|value| scaled(*value, *offset, *scale)).collect());
         }
-        ensure!(columns == self.scale.len(), "Scaler has values for {} columns, not for {columns}", self.scale.len());
+        ensure!(
+            columns == self.scale.len(),
+            "Scaler has values for {} columns, not for {columns}",
+            self.scale.len()
+        );
         let mut output = Vec::with_capacity(numbers.len());
         for row in numbers.chunks_exact(columns) {
             let values = row.iter().zip(self.offset.iter().zip(&self.scale));
@@ -199,7 +209,9 @@ impl<T: Datum + Copy + PartialEq> Operator for Imputer<T> {
         let mut output = Vec::with_capacity(input.len());
         for row in input.chunks_exact(columns.max(1)) {
             let values = row.iter().enumerate();
-            output.extend(values.map(|(column, value)| if is_replaced(value) { imputed(column) } else { *value }));
+            output.extend(
+                values.map(|(column, value)| if is_replaced(value) { imputed(column) } else { *value }),
+            );
         }
         Ok(tvec!(values::tensor(inputs[0].shape(), output)?))
     }

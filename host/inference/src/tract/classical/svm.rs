@@ -8,12 +8,12 @@ use tract_onnx::prelude::{DatumType, TDim, TValue, TVec, TractResult};
 use tract_onnx::tract_core::internal::{bail, ensure, tvec};
 
 use super::attributes::{self, expect_length};
+use super::dense;
 use super::labels::Labels;
 use super::linear::first_largest;
 use super::operator::{Built, Described, KeptAxes, Operator, built};
 use super::post_transform::{PostTransform, SecondClass, logistic};
 use super::values::{self, NUMBERS, Table, expect_type, rows_and_columns};
-use super::dense;
 
 /// Rows whose kernels are computed at once: bounds the memory inside a run.
 const BLOCK: usize = 64;
@@ -57,7 +57,9 @@ impl Kernel {
         };
         let length = vectors.len();
         let is_table = count > 0 && length > 0 && length % count == 0;
-        node.expect_attr("support_vectors", is_table, || format!("as many numbers for each of {count} vectors, got {length}"))?;
+        node.expect_attr("support_vectors", is_table, || {
+            format!("as many numbers for each of {count} vectors, got {length}")
+        })?;
         Ok(Kernel { kind, gamma, coef0, degree, columns: length / count, vectors })
     }
 
@@ -71,7 +73,8 @@ impl Kernel {
         if self.kind == KernelType::Rbf {
             for row in rows.chunks_exact(self.columns) {
                 let distances = self.vectors.chunks_exact(self.columns);
-                let distances = distances.map(|vector| dense::sum_of(row, vector, |x, vector| (x - vector) * (x - vector)));
+                let distances = distances
+                    .map(|vector| dense::sum_of(row, vector, |x, vector| (x - vector) * (x - vector)));
                 output.extend(distances.map(|distance| -self.gamma * distance));
             }
             dense::exponentials(output);
@@ -81,9 +84,15 @@ impl Kernel {
         dense::add_products(rows, &self.vectors, self.columns, output)?;
         let argument = |product: f32| self.gamma * product + self.coef0;
         match self.kind {
-            KernelType::Poly if self.degree == 2.0 => output.iter_mut().for_each(|product| *product = argument(*product).powi(2)),
-            KernelType::Poly if self.degree == 3.0 => output.iter_mut().for_each(|product| *product = argument(*product).powi(3)),
-            KernelType::Poly => output.iter_mut().for_each(|product| *product = argument(*product).powf(self.degree)),
+            KernelType::Poly if self.degree == 2.0 => {
+                output.iter_mut().for_each(|product| *product = argument(*product).powi(2))
+            }
+            KernelType::Poly if self.degree == 3.0 => {
+                output.iter_mut().for_each(|product| *product = argument(*product).powi(3))
+            }
+            KernelType::Poly => {
+                output.iter_mut().for_each(|product| *product = argument(*product).powf(self.degree))
+            }
             KernelType::Sigmoid => {
                 output.iter_mut().for_each(|product| *product = argument(*product));
                 dense::hyperbolic_tangents(output);
@@ -107,7 +116,11 @@ fn rows(operator: &str, kernel: &Kernel, inputs: &[Described]) -> TractResult<TD
     expect_type(operator, input, &NUMBERS)?;
     let (rows, columns) = rows_and_columns(operator, input)?;
     let fits = columns.as_i64().is_none_or(|columns| columns == kernel.columns as i64);
-    ensure!(fits, "{operator}, attribute 'support_vectors': {} columns, but the input has {columns}", kernel.columns);
+    ensure!(
+        fits,
+        "{operator}, attribute 'support_vectors': {} columns, but the input has {columns}",
+        kernel.columns
+    );
     Ok(rows)
 }
 
@@ -171,7 +184,8 @@ impl Operator for Regressor {
         let RegressorParts { kernel, coefficients, rho, is_one_class } = &*self.0;
         let mut output = Vec::with_capacity(Table::of(&inputs[0])?.rows);
         for_each_row(kernel, &inputs[0], |kernels| {
-            let score = rho + dense::sum_of(kernels, coefficients, |kernel, coefficient| kernel * coefficient);
+            let score =
+                rho + dense::sum_of(kernels, coefficients, |kernel, coefficient| kernel * coefficient);
             output.push(match (*is_one_class, score > 0.0) {
                 (false, _) => score,
                 (true, true) => 1.0,
@@ -196,9 +210,11 @@ pub(super) fn classifier(_context: &ParsingContext<'_>, node: &NodeProto) -> Bui
         Some(ranges) => {
             let votes = Votes::new(node, ranges, coefficients, rho.clone())?;
             let is_pair = classes == 2 && votes.probability.is_empty();
-            node.expect_attr("post_transform", !(is_pair && post_transform == PostTransform::Probit), || {
-                "another one than PROBIT for two classes".to_owned()
-            })?;
+            node.expect_attr(
+                "post_transform",
+                !(is_pair && post_transform == PostTransform::Probit),
+                || "another one than PROBIT for two classes".to_owned(),
+            )?;
             let vectors = attributes::floats(node, "support_vectors")?.to_vec();
             (Kernel::new(node, vectors, votes.supports())?, Some(votes))
         }
@@ -223,7 +239,9 @@ fn support_ranges(node: &NodeProto, classes: usize) -> TractResult<Option<Vec<st
     for count in counts {
         // More than an attribute can hold is refused where the vectors are counted.
         let end = usize::try_from(*count).ok().and_then(|count| start.checked_add(count));
-        let Some(end) = end else { return node.bail_attr("vectors_per_class", "expected no negative numbers") };
+        let Some(end) = end else {
+            return node.bail_attr("vectors_per_class", "expected no negative numbers");
+        };
         ranges.push(start..end);
         start = end;
     }
@@ -253,7 +271,12 @@ impl Votes {
         expect_length(node, "rho", rho.len(), pairs)?;
         expect_length(node, "prob_b", b.len(), a.len())?;
         node.expect_attr("prob_a", a.is_empty() || a.len() == pairs, || format!("none or {pairs} numbers"))?;
-        let votes = Votes { ranges, coefficients, rho, probability: a.iter().copied().zip(b.iter().copied()).collect() };
+        let votes = Votes {
+            ranges,
+            coefficients,
+            rho,
+            probability: a.iter().copied().zip(b.iter().copied()).collect(),
+        };
         let expected = votes.supports().checked_mul(votes.ranges.len() - 1);
         node.expect_attr("coefficients", expected == Some(votes.coefficients.len()), || {
             "one for each vector and each other class".to_owned()
@@ -270,7 +293,9 @@ impl Votes {
         scores.clear();
         votes.fill(0);
         let classes = self.ranges.len();
-        for (first, second) in (0..classes).flat_map(|first| (first + 1..classes).map(move |second| (first, second))) {
+        for (first, second) in
+            (0..classes).flat_map(|first| (first + 1..classes).map(move |second| (first, second)))
+        {
             let sum = self.part(kernels, second - 1, first) + self.part(kernels, first, second);
             let sum = sum + f64::from(self.rho[scores.len()]);
             scores.push(sum as f32);
@@ -282,7 +307,10 @@ impl Votes {
         let range = self.ranges[class].clone();
         let start = row * self.supports();
         let coefficients = &self.coefficients[start + range.start..start + range.end];
-        let products = coefficients.iter().zip(&kernels[range]).map(|(coefficient, kernel)| f64::from(coefficient * kernel));
+        let products = coefficients
+            .iter()
+            .zip(&kernels[range])
+            .map(|(coefficient, kernel)| f64::from(coefficient * kernel));
         products.sum()
     }
 

@@ -34,15 +34,23 @@ pub(super) struct Numbers {
 pub(super) fn numbers(context: &ParsingContext<'_>, node: &NodeProto, name: &str) -> TractResult<Numbers> {
     let singles = attributes::floats(node, name)?;
     let as_tensor = format!("{name}_as_tensor");
-    let Some(numbers) = tensor(context, node, &as_tensor)?.filter(|numbers| !numbers.values.is_empty()) else {
-        return Ok(Numbers { values: singles.iter().map(|value| f64::from(*value)).collect(), is_double: false });
+    let Some(numbers) = tensor(context, node, &as_tensor)?.filter(|numbers| !numbers.values.is_empty())
+    else {
+        return Ok(Numbers {
+            values: singles.iter().map(|value| f64::from(*value)).collect(),
+            is_double: false,
+        });
     };
     node.expect_attr(&as_tensor, singles.is_empty(), || format!("no values in '{name}' beside it"))?;
     Ok(numbers)
 }
 
 /// The numbers of a tensor, if there is one.
-pub(super) fn tensor(context: &ParsingContext<'_>, node: &NodeProto, name: &str) -> TractResult<Option<Numbers>> {
+pub(super) fn tensor(
+    context: &ParsingContext<'_>,
+    node: &NodeProto,
+    name: &str,
+) -> TractResult<Option<Numbers>> {
     let Some(proto) = node.get_attr_opt::<&TensorProto>(name)? else { return Ok(None) };
     let tensor = context.load_tensor(proto)?;
     let values = match tensor.datum_type() {
@@ -67,10 +75,18 @@ pub(super) fn forest(
     let places = places(modes);
     let index = Index::new(node, &keys, &places)?;
     let (branches, has_double_branches) = branches(context, node, &keys, modes, &index)?;
-    let (leaves, weights, has_double_weights) = leaf_weights(context, node, weights, &index, modes.len() - branches.len(), targets == 1)?;
+    let (leaves, weights, has_double_weights) =
+        leaf_weights(context, node, weights, &index, modes.len() - branches.len(), targets == 1)?;
     let is_first = |number: &usize| *number == 0 || keys[*number - 1].0 != keys[*number].0;
     let roots = (0..keys.len()).filter(is_first).map(|number| places[number]).collect();
-    Ok(Forest { branches, leaves, weights, roots, targets, is_double: has_double_branches || has_double_weights })
+    Ok(Forest {
+        branches,
+        leaves,
+        weights,
+        roots,
+        targets,
+        is_double: has_double_branches || has_double_weights,
+    })
 }
 
 /// A tree and a node in it.
@@ -111,7 +127,10 @@ impl Index {
     fn find(&self, node: &NodeProto, attribute: &str, key: Key) -> TractResult<Place> {
         match self.0.binary_search_by_key(&key, |(key, _)| *key) {
             Ok(found) => Ok(self.0[found].1),
-            Err(_) => node.bail_attr(attribute, &format!("expected existing nodes, but tree {} has no node {}", key.0, key.1)),
+            Err(_) => node.bail_attr(
+                attribute,
+                &format!("expected existing nodes, but tree {} has no node {}", key.0, key.1),
+            ),
         }
     }
 }
@@ -165,7 +184,9 @@ fn test(node: &NodeProto, mode: &[u8], threshold: f64) -> TractResult<Test> {
         b"BRANCH_GT" => Test::Above(threshold),
         b"BRANCH_EQ" => Test::Is(threshold),
         b"BRANCH_NEQ" => Test::IsNot(threshold),
-        _ => return node.bail_attr("nodes_modes", "expected BRANCH_LEQ, _LT, _GTE, _GT, _EQ or _NEQ, or LEAF"),
+        _ => {
+            return node.bail_attr("nodes_modes", "expected BRANCH_LEQ, _LT, _GTE, _GT, _EQ or _NEQ, or LEAF");
+        }
     })
 }
 
@@ -188,7 +209,9 @@ fn leaf_weights(
     let mut found = Vec::with_capacity(keys.len());
     for ((key, target), value) in keys.into_iter().zip(targets).zip(&values.values) {
         let target = usize::try_from(*target);
-        let Ok(target) = target else { return node.bail_attr(&names.name("ids"), "expected no negative numbers") };
+        let Ok(target) = target else {
+            return node.bail_attr(&names.name("ids"), "expected no negative numbers");
+        };
         // Some converters give weights to branches, where nothing reads them.
         if let Place::Leaf(leaf) = index.find(node, &names.name("nodeids"), key)? {
             found.push((leaf, (target, *value)));

@@ -12,8 +12,8 @@ use tract_onnx::prelude::{DatumType, TDim, TValue, TVec, TractResult};
 use tract_onnx::tract_core::internal::tvec;
 
 use super::arrays::{self, Weights};
-use super::forest::{Aggregate, Forest, Number};
 use super::ensemble::{Trees, Walked, WalkedTrees};
+use super::forest::{Aggregate, Forest, Number};
 use super::walk::Scores;
 use crate::tract::classical::labels::Labels;
 use crate::tract::classical::operator::{Built, Described, KeptAxes, Operator, built};
@@ -27,7 +27,9 @@ pub(in crate::tract::classical) fn classifier(context: &ParsingContext<'_>, node
     let base_values = arrays::numbers(context, node, "base_values")?;
     let bases = base_values.values.len();
     let fits = bases == 0 || bases == classes || (classes == 2 && bases == 1);
-    node.expect_attr("base_values", fits, || format!("none or one for each of {classes} classes, got {bases}"))?;
+    node.expect_attr("base_values", fits, || {
+        format!("none or one for each of {classes} classes, got {bases}")
+    })?;
     let form = form(node, &labels, &forest)?;
     let post_transform = PostTransform::new(node)?;
     // Where a row has a score for the first of two classes only, ONNX Runtime may write that one and leave the other
@@ -37,7 +39,11 @@ pub(in crate::tract::classical) fn classifier(context: &ParsingContext<'_>, node
     let is_open = may_be_open && post_transform == PostTransform::Probit;
     node.expect_attr("post_transform", !is_open, "another one than PROBIT for two classes from one score")?;
     let is_open = may_be_open && bases == 1 && form == Form::Two;
-    node.expect_attr("base_values", !is_open, "none or two where not every leaf has a weight for the second class")?;
+    node.expect_attr(
+        "base_values",
+        !is_open,
+        "none or two where not every leaf has a weight for the second class",
+    )?;
     let trees = Trees::new(node, forest, Aggregate::Sum, base_values)?;
     built(node, Classifier { trees, labels: Arc::new(labels), form, post_transform })
 }

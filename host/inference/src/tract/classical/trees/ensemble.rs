@@ -96,7 +96,11 @@ impl Trees {
             DatumType::F64 => WalkedTrees::Double(Arc::new(self.laid_out(forest)?)),
             _ => {
                 let is_double = forest.is_double || self.base_values.is_double;
-                ensure!(!is_double, "{} has numbers of FP64, so it takes an input of FP64, not of {input:?}", self.node);
+                ensure!(
+                    !is_double,
+                    "{} has numbers of FP64, so it takes an input of FP64, not of {input:?}",
+                    self.node
+                );
                 WalkedTrees::Single(Arc::new(self.laid_out(forest)?))
             }
         };
@@ -128,7 +132,11 @@ impl WalkedTrees {
 
 impl<T: Number> Walked<T> {
     /// Hands over the scores of each row in order, with the base values, which are not added yet.
-    pub(super) fn walk(&self, input: &TValue, mut finish: impl FnMut(Scores<'_, T>, &[T])) -> TractResult<()> {
+    pub(super) fn walk(
+        &self,
+        input: &TValue,
+        mut finish: impl FnMut(Scores<'_, T>, &[T]),
+    ) -> TractResult<()> {
         let Table { columns, .. } = Table::of(input)?;
         ensure!(
             columns >= self.layout.features,

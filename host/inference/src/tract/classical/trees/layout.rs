@@ -72,7 +72,8 @@ impl<T: Number> Layout<T> {
     pub(super) fn new(forest: &Forest) -> TractResult<Layout<T>> {
         ensure!(!forest.roots.is_empty(), "expected at least one tree");
         check_ways(forest)?;
-        let mut builder = Builder { forest, nodes: Vec::new(), slots: vec![None; forest.branches.len()], open: Vec::new() };
+        let mut builder =
+            Builder { forest, nodes: Vec::new(), slots: vec![None; forest.branches.len()], open: Vec::new() };
         let leaves = leaves(forest)?;
         let mut roots = Vec::with_capacity(forest.roots.len());
         for root in &forest.roots {
@@ -86,21 +87,33 @@ impl<T: Number> Layout<T> {
         ensure!(builder.nodes.iter().all(exists), "a branch leads nowhere");
         let features = builder.nodes.iter().map(|node| node.feature as usize + 1).max().unwrap_or(0);
         let asks_for_missing = builder.nodes.iter().any(|node| node.tag & MISSING_STAYS != 0);
-        Ok(Layout { nodes: builder.nodes, roots, leaves, targets: forest.targets, features, asks_for_missing })
+        Ok(Layout {
+            nodes: builder.nodes,
+            roots,
+            leaves,
+            targets: forest.targets,
+            features,
+            asks_for_missing,
+        })
     }
 }
 
 fn leaves<T: Number>(forest: &Forest) -> TractResult<Leaves<T>> {
     let of = |range: &std::ops::Range<usize>| forest.weights.get(range.clone()).unwrap_or(&[]);
     for (target, _) in &forest.weights {
-        ensure!(*target < forest.targets, "a leaf has a weight for target {target}: there are {}", forest.targets);
+        ensure!(
+            *target < forest.targets,
+            "a leaf has a weight for target {target}: there are {}",
+            forest.targets
+        );
     }
     if forest.leaves.iter().all(|leaf| leaf.len() == 1) {
         return Ok(Leaves::One);
     }
     let targets = |range: &std::ops::Range<usize>| of(range).iter().map(|(target, _)| *target);
     if forest.leaves.iter().all(|leaf| targets(leaf).eq(0..forest.targets)) {
-        let weights = forest.leaves.iter().flat_map(|leaf| of(leaf).iter().map(|(_, weight)| T::from_double(*weight)));
+        let weights =
+            forest.leaves.iter().flat_map(|leaf| of(leaf).iter().map(|(_, weight)| T::from_double(*weight)));
         return Ok(Leaves::Dense(weights.collect()));
     }
     let mut starts = vec![0];
@@ -199,7 +212,8 @@ impl<T: Number> Builder<'_, T> {
     }
 
     fn branch(&mut self, index: usize, slot: u32) -> TractResult<()> {
-        let branch = self.forest.branches.get(index).ok_or_else(|| format_err!("there is no branch {index}"))?;
+        let branch =
+            self.forest.branches.get(index).ok_or_else(|| format_err!("there is no branch {index}"))?;
         if let Some(shared) = self.slots[index] {
             self.step(slot, shared);
             return Ok(());
@@ -220,10 +234,18 @@ impl<T: Number> Builder<'_, T> {
     }
 
     /// One test: values at most the threshold go to where the branch passes, or fails if it is swapped.
-    fn split(&mut self, branch: &Branch, slot: u32, threshold: T, missing_stays: bool, swapped: bool) -> TractResult<()> {
+    fn split(
+        &mut self,
+        branch: &Branch,
+        slot: u32,
+        threshold: T,
+        missing_stays: bool,
+        swapped: bool,
+    ) -> TractResult<()> {
         let next = self.pair()?;
         self.test(branch, slot, threshold, missing_stays, next)?;
-        let (stays, leaves) = if swapped { (branch.failed, branch.passed) } else { (branch.passed, branch.failed) };
+        let (stays, leaves) =
+            if swapped { (branch.failed, branch.passed) } else { (branch.passed, branch.failed) };
         // What is written first lies nearest.
         self.open.push((leaves, next + 1));
         self.open.push((stays, next));
@@ -232,8 +254,16 @@ impl<T: Number> Builder<'_, T> {
 
     /// Tests for each of the members in turn: a member is at most itself and not at most what is below it. All ways to
     /// the same end after the first one are steps without a test.
-    fn chain(&mut self, branch: &Branch, slot: u32, members: &[f64], missing_found: bool, swapped: bool) -> TractResult<()> {
-        let (found, missed) = if swapped { (branch.failed, branch.passed) } else { (branch.passed, branch.failed) };
+    fn chain(
+        &mut self,
+        branch: &Branch,
+        slot: u32,
+        members: &[f64],
+        missing_found: bool,
+        swapped: bool,
+    ) -> TractResult<()> {
+        let (found, missed) =
+            if swapped { (branch.failed, branch.passed) } else { (branch.passed, branch.failed) };
         let found_slot = self.slot()?;
         let missed_slot = self.slot()?;
         let mut here = slot;
@@ -262,7 +292,14 @@ impl<T: Number> Builder<'_, T> {
         Ok(())
     }
 
-    fn test(&mut self, branch: &Branch, slot: u32, threshold: T, missing_stays: bool, next: u32) -> TractResult<()> {
+    fn test(
+        &mut self,
+        branch: &Branch,
+        slot: u32,
+        threshold: T,
+        missing_stays: bool,
+        next: u32,
+    ) -> TractResult<()> {
         let feature = u32::try_from(branch.feature)?;
         let tag = TESTS | MOVES | if missing_stays { MISSING_STAYS } else { 0 };
         self.nodes[slot as usize] = Node { threshold, feature, next, tag };

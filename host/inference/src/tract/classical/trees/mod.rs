@@ -6,11 +6,11 @@
 
 mod arrays;
 mod classifier;
+mod ensemble;
 mod forest;
 mod layout;
 mod lists;
 mod regressor;
-mod ensemble;
 mod walk;
 
 pub(super) use classifier::classifier;

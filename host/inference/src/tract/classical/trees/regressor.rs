@@ -8,9 +8,9 @@ use tract_onnx::prelude::{DatumType, TDim, TValue, TVec, TractResult};
 use tract_onnx::tract_core::internal::tvec;
 
 use super::arrays::{self, Numbers, Weights};
+use super::ensemble::{Trees, WalkedTrees};
 use super::forest::{Aggregate, Number};
 use super::lists;
-use super::ensemble::{Trees, WalkedTrees};
 use super::walk::Scores;
 use crate::tract::classical::attributes;
 use crate::tract::classical::operator::{Built, Described, KeptAxes, Operator, built};
@@ -41,7 +41,9 @@ pub(in crate::tract::classical) fn ensemble(context: &ParsingContext<'_>, node: 
 
 fn targets(node: &NodeProto) -> TractResult<usize> {
     let targets = attributes::integer(node, "n_targets", 0)?;
-    node.expect_attr("n_targets", (1..=MAX_TARGETS).contains(&targets), || format!("1 to {MAX_TARGETS}, got {targets}"))?;
+    node.expect_attr("n_targets", (1..=MAX_TARGETS).contains(&targets), || {
+        format!("1 to {MAX_TARGETS}, got {targets}")
+    })?;
     Ok(targets as usize)
 }
 
@@ -117,7 +119,9 @@ impl Regressor {
         match (self.post_transform, &*row.scores) {
             (PostTransform::None, scores) => output.extend_from_slice(scores),
             (transform, [score]) => match transform {
-                PostTransform::Probit => output.push(T::from_double(f64::from(transform.single(score.to_float())))),
+                PostTransform::Probit => {
+                    output.push(T::from_double(f64::from(transform.single(score.to_float()))))
+                }
                 _ => output.push(*score),
             },
             (transform, scores) => {

@@ -38,10 +38,18 @@ pub(super) fn walk<T: Number>(
         let walker = Walker { layout, x: block, columns };
         let mut sums = Sums { layout, scores: &mut scores, seen: &mut seen };
         match (aggregate, layout.asks_for_missing) {
-            (Aggregate::Sum | Aggregate::Average, false) => walker.block::<false>(|row, node| sums.add(row, node)),
-            (Aggregate::Sum | Aggregate::Average, true) => walker.block::<true>(|row, node| sums.add(row, node)),
-            (Aggregate::Min, _) => walker.block::<true>(|row, node| sums.keep(row, node, |new, old| new < old)),
-            (Aggregate::Max, _) => walker.block::<true>(|row, node| sums.keep(row, node, |new, old| new > old)),
+            (Aggregate::Sum | Aggregate::Average, false) => {
+                walker.block::<false>(|row, node| sums.add(row, node))
+            }
+            (Aggregate::Sum | Aggregate::Average, true) => {
+                walker.block::<true>(|row, node| sums.add(row, node))
+            }
+            (Aggregate::Min, _) => {
+                walker.block::<true>(|row, node| sums.keep(row, node, |new, old| new < old))
+            }
+            (Aggregate::Max, _) => {
+                walker.block::<true>(|row, node| sums.keep(row, node, |new, old| new > old))
+            }
         }
         if aggregate == Aggregate::Average {
             let trees = T::from_double(layout.roots.len() as f64);
@@ -67,7 +75,8 @@ impl<T: Number> Walker<'_, T> {
         let together = rows - rows % LANES;
         for root in &self.layout.roots {
             for row in (0..together).step_by(LANES) {
-                let nodes = self.lanes::<MISSING, LANES>([*root; LANES], std::array::from_fn(|lane| row + lane));
+                let nodes =
+                    self.lanes::<MISSING, LANES>([*root; LANES], std::array::from_fn(|lane| row + lane));
                 for (lane, node) in nodes.into_iter().enumerate() {
                     reached(row + lane, node);
                 }
@@ -76,7 +85,9 @@ impl<T: Number> Walker<'_, T> {
         for row in together..rows {
             let (roots, rest) = self.layout.roots.as_chunks::<LANES>();
             for roots in roots {
-                self.lanes::<MISSING, LANES>(*roots, [row; LANES]).into_iter().for_each(|node| reached(row, node));
+                self.lanes::<MISSING, LANES>(*roots, [row; LANES])
+                    .into_iter()
+                    .for_each(|node| reached(row, node));
             }
             for root in rest {
                 self.lanes::<MISSING, 1>([*root], [row]).into_iter().for_each(|node| reached(row, node));
@@ -86,7 +97,11 @@ impl<T: Number> Walker<'_, T> {
 
     /// The leaves that these rows reach from these nodes.
     #[inline(always)]
-    fn lanes<const MISSING: bool, const N: usize>(&self, mut at: [u32; N], rows: [usize; N]) -> [&Node<T>; N] {
+    fn lanes<const MISSING: bool, const N: usize>(
+        &self,
+        mut at: [u32; N],
+        rows: [usize; N],
+    ) -> [&Node<T>; N] {
         let nodes = &self.layout.nodes[..];
         let starts = rows.map(|row| row * self.columns);
         // Once for each walk, so that no step has to look.
@@ -138,7 +153,9 @@ impl<T: Number> Sums<'_, T> {
                 self.seen[start..start + targets].fill(true);
             }
             Leaves::Sparse { starts, weights } => {
-                for (target, weight) in &weights[starts[leaf.leaf()] as usize..starts[leaf.leaf() + 1] as usize] {
+                for (target, weight) in
+                    &weights[starts[leaf.leaf()] as usize..starts[leaf.leaf() + 1] as usize]
+                {
                     self.scores[start + *target as usize] += *weight;
                     self.seen[start + *target as usize] = true;
                 }
