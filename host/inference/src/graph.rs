@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use modelhost_core::{Digest, GraphDescription, TensorDescription};
+use modelhost_core::{Digest, EngineName, GraphDescription, TensorDescription};
 
 use crate::engine::ExecutableGraph;
 use crate::run_times::RunTimes;
@@ -11,14 +11,26 @@ use crate::run_times::RunTimes;
 /// A loaded graph, shared by everything that runs it.
 pub struct Graph {
     digest: Digest,
+    engine: EngineName,
     executable: Arc<dyn ExecutableGraph>,
     run_times: RunTimes,
 }
 
 impl Graph {
-    /// A graph of these bytes' digest. Graphs that should be shared come from [`crate::GraphCache`].
-    pub fn new(digest: Digest, executable: Arc<dyn ExecutableGraph>) -> Graph {
-        Graph { digest, executable, run_times: RunTimes::default() }
+    /// A graph of these bytes' digest, loaded by this engine. Graphs that should be shared come from
+    /// [`crate::GraphCache`].
+    pub fn new(digest: Digest, engine: EngineName, executable: Arc<dyn ExecutableGraph>) -> Graph {
+        Graph { digest, engine, executable, run_times: RunTimes::default() }
+    }
+
+    /// The engine that runs it.
+    pub fn engine(&self) -> EngineName {
+        self.engine
+    }
+
+    /// Bytes that it keeps in memory while nothing runs.
+    pub fn resident_bytes(&self) -> u64 {
+        self.executable.resident_bytes()
     }
 
     /// The digest of the file.
@@ -56,6 +68,10 @@ impl Graph {
 
 impl fmt::Debug for Graph {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Graph").field("digest", &self.digest).finish_non_exhaustive()
+        formatter
+            .debug_struct("Graph")
+            .field("digest", &self.digest)
+            .field("engine", &self.engine)
+            .finish_non_exhaustive()
     }
 }

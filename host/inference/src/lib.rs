@@ -8,14 +8,18 @@
 
 mod cache;
 mod engine;
+mod engines;
 mod executor;
 mod graph;
 mod run_times;
+mod settings;
 pub mod tract;
 mod worker_pool;
 
 pub use cache::GraphCache;
 pub use engine::{Engine, ExecutableGraph, LoadError, RunError, RunLimits};
-pub use executor::{ComputeError, Executor};
+pub use engines::{EngineStatus, Engines};
+pub use executor::{BatchingPolicy, ComputeError, ComputeOptions, Executor, Priority};
 pub use graph::Graph;
+pub use settings::{BatchingSettings, InferenceSettings};
 pub use tract::TractEngine;

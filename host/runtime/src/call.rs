@@ -1,6 +1,9 @@
 //! The result of a call that did not answer: whose fault, and what happened.
 
+use std::time::Duration;
+
 use modelhost_core::ErrorCode;
+use modelhost_inference::Priority;
 
 use crate::state::LimitExceeded;
 
@@ -74,6 +77,15 @@ impl CallError {
             CallError::Host { .. } => ErrorCode::Internal,
         }
     }
+}
+
+/// How one call is to be run.
+#[derive(Clone, Copy, Debug)]
+pub struct CallOptions {
+    /// Shortens the limit that the host sets.
+    pub timeout: Duration,
+    /// Which calls of a graph go first.
+    pub priority: Priority,
 }
 
 /// A parameter of a request, beside its tensors.

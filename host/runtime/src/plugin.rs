@@ -1,21 +1,26 @@
 //! A version that is ready to be called: compiled code, linked, with its graphs. Each call gets a sandbox of
 //! its own and leaves nothing behind.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use modelhost_core::{Signature, TensorDescription};
+use modelhost_inference::Priority;
 use wasmtime::component::Component;
 
 use crate::bindings::PluginPre;
-use crate::call::{CallError, Parameter};
+use crate::call::{CallError, CallOptions, Parameter};
 use crate::memory_budget::MemoryBudget;
 use crate::refusal::Refusal;
 use crate::runtime::Runtime;
 use crate::sandbox::{Answer, NamedTensors, Sandbox, last_sentence};
+use crate::scheduling::Scheduling;
 use crate::signature::check_signature;
-use crate::state::{CallState, Graphs};
+use crate::state::{CallContext, CallState, Graphs};
 
 /// A version that is ready to be called. Shared by all its calls.
 pub struct Plugin {
@@ -25,6 +30,7 @@ pub struct Plugin {
     /// Model and version, such as `income/3`, for the log.
     origin: Arc<str>,
     memory: Arc<MemoryBudget>,
+    scheduling: ArcSwap<Scheduling>,
 }
 
 impl Plugin {
@@ -53,7 +59,24 @@ impl Plugin {
         // A failure here only makes the first call slower, and will be met there again.
         let _ = component.initialize_copy_on_write_image();
         let memory = MemoryBudget::of_plugin(&runtime.services().memory);
-        Ok(Plugin { runtime, pre, graphs: Arc::new(graphs), origin: origin.into(), memory })
+        let scheduling = Scheduling {
+            weight: NonZeroU32::MIN,
+            batching: runtime.services().batching,
+            graphs: BTreeMap::new(),
+        };
+        Ok(Plugin {
+            runtime,
+            pre,
+            graphs: Arc::new(graphs),
+            origin: origin.into(),
+            memory,
+            scheduling: ArcSwap::from_pointee(scheduling),
+        })
+    }
+
+    /// Changes how calls that begin from now on share the machine with others.
+    pub fn set_scheduling(&self, scheduling: Scheduling) {
+        self.scheduling.store(Arc::new(scheduling));
     }
 
     /// Starts the plugin once and asks what it takes and answers.
@@ -63,10 +86,10 @@ impl Plugin {
     pub async fn signature(self: &Arc<Self>) -> Result<Signature, Refusal> {
         let plugin = self.clone();
         let limit = self.runtime.settings().limits.wall_time();
-        let answer = self
-            .runtime
-            .run(limit, move |deadline| async move { plugin.sandbox(deadline).await?.signature().await });
-        let signature = answer.await.map_err(|error| match error {
+        let call = move |deadline| async move {
+            plugin.sandbox(deadline, Priority::default()).await?.signature().await
+        };
+        let signature = self.runtime.run(limit, call).await.map_err(|error| match error {
             CallError::ContractViolation { reason } => Refusal::WrongWorld { reason },
             error => Refusal::DoesNotStart { reason: error.to_string() },
         })?;
@@ -74,7 +97,7 @@ impl Plugin {
         Ok(signature)
     }
 
-    /// Answers one request in a fresh sandbox, within `timeout` and the limits of a call. Dropping the future
+    /// Answers one request in a fresh sandbox, within its timeout and the limits of a call. Dropping the future
     /// ends the call.
     ///
     /// The outputs are checked against `signature`, and come in its order.
@@ -86,25 +109,33 @@ impl Plugin {
         signature: &Arc<Signature>,
         inputs: NamedTensors,
         parameters: Vec<(String, Parameter)>,
-        timeout: Duration,
+        options: CallOptions,
     ) -> Result<Answer, CallError> {
         let plugin = self.clone();
         let signature = signature.clone();
         let call = move |deadline| async move {
-            let mut answer = plugin.sandbox(deadline).await?.predict(inputs, parameters).await?;
+            let mut answer =
+                plugin.sandbox(deadline, options.priority).await?.predict(inputs, parameters).await?;
             answer.outputs = in_signature_order(&signature, answer.outputs)?;
             Ok(answer)
         };
-        self.runtime.run(timeout.min(self.runtime.settings().limits.wall_time()), call).await
+        self.runtime.run(options.timeout.min(self.runtime.settings().limits.wall_time()), call).await
     }
 
     /// Makes a sandbox for a call that has to be over at `deadline`.
     ///
     /// # Errors
     /// [`CallError::Overloaded`] where all sandboxes are taken; a plugin that traps when it starts.
-    pub async fn sandbox(&self, deadline: Instant) -> Result<Sandbox, CallError> {
-        let state =
-            CallState::new(self.runtime.services(), &self.graphs, &self.origin, &self.memory, deadline);
+    pub async fn sandbox(&self, deadline: Instant, priority: Priority) -> Result<Sandbox, CallError> {
+        let call = CallContext {
+            graphs: self.graphs.clone(),
+            origin: self.origin.clone(),
+            memory: self.memory.clone(),
+            scheduling: self.scheduling.load_full(),
+            deadline,
+            priority,
+        };
+        let state = CallState::new(self.runtime.services(), call);
         Sandbox::start(self.runtime.engine(), &self.pre, state).await
     }
 }

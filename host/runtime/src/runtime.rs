@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use modelhost_inference::{Executor, GraphCache, TractEngine};
+use modelhost_inference::{Engines, Executor, GraphCache, InferenceSettings};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::Engine;
@@ -34,13 +34,18 @@ impl Runtime {
     ///
     /// # Errors
     /// Where the machine does not have what the settings ask for.
-    pub fn new(settings: RuntimeSettings) -> wasmtime::Result<Runtime> {
+    pub fn new(
+        settings: RuntimeSettings,
+        inference: &InferenceSettings,
+        engines: Engines,
+    ) -> wasmtime::Result<Runtime> {
         let engine = serving_engine(&settings)?;
         let services = Services {
             limits: settings.limits.clone(),
             memory: MemoryBudget::of_host(settings.sandbox_memory_bytes),
-            executor: Executor::new(threads_or(settings.inference_threads, cores()))?,
-            graph_cache: Arc::new(GraphCache::new(Arc::new(TractEngine::new()))),
+            executor: Executor::new(threads_or(inference.threads, cores()))?,
+            graph_cache: Arc::new(GraphCache::new(engines)),
+            batching: inference.dynamic_batching.into(),
             allow_graph_load: settings.allow_graph_load,
         };
         Ok(Runtime {

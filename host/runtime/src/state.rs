@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use modelhost_core::Tensor;
-use modelhost_inference::Graph;
+use modelhost_inference::{BatchingPolicy, Graph, Priority};
 use wasmtime::ResourceLimiter;
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -14,6 +14,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::bindings::wasi::nn::errors::ErrorCode;
 use crate::log::CallLog;
 use crate::memory_budget::{MemoryBudget, MemoryShare};
+use crate::scheduling::Scheduling;
 use crate::services::Services;
 use crate::settings::CallLimits;
 
@@ -25,9 +26,19 @@ pub struct PluginTensor(pub Tensor);
 /// A tensor of wasi:nn.
 pub struct NnTensor(pub Tensor);
 /// A network of wasi:nn.
-pub struct NnGraph(pub Arc<Graph>);
+pub struct NnGraph {
+    /// The network.
+    pub graph: Arc<Graph>,
+    /// How its calls are put together.
+    pub batching: BatchingPolicy,
+}
 /// A network of wasi:nn, ready to compute. It keeps nothing between computations.
-pub struct NnContext(pub Arc<Graph>);
+pub struct NnContext {
+    /// The network.
+    pub graph: Arc<Graph>,
+    /// How its calls are put together.
+    pub batching: BatchingPolicy,
+}
 /// An error of wasi:nn.
 pub struct NnError {
     /// The kind.
@@ -83,8 +94,12 @@ pub struct CallState {
     pub graphs: Arc<Graphs>,
     /// What all calls share.
     pub services: Arc<Services>,
+    /// How the call shares the machine with others.
+    pub scheduling: Arc<Scheduling>,
     /// When the call has to be over.
     pub deadline: Instant,
+    /// Which calls of a graph go first.
+    pub priority: Priority,
     /// What the plugin writes.
     pub log: CallLog,
     /// The first limit that was hit.
@@ -93,6 +108,22 @@ pub struct CallState {
     pub inference: InferenceTime,
     wasi: WasiCtx,
     budget: Budget,
+}
+
+/// What a call gets from its plugin and its request.
+pub struct CallContext {
+    /// The networks that it may use by name.
+    pub graphs: Arc<Graphs>,
+    /// Model and version, such as `income/3`, for the log.
+    pub origin: Arc<str>,
+    /// What all calls of the plugin may hold together.
+    pub memory: Arc<MemoryBudget>,
+    /// How the plugin's calls share the machine with others.
+    pub scheduling: Arc<Scheduling>,
+    /// When it has to be over.
+    pub deadline: Instant,
+    /// Which calls of a graph go first.
+    pub priority: Priority,
 }
 
 /// The part of a call that was inference.
@@ -119,15 +150,9 @@ impl Budget {
 }
 
 impl CallState {
-    /// The state of a call of the plugin `origin` that has to be over at `deadline`.
-    pub fn new(
-        services: &Arc<Services>,
-        graphs: &Arc<Graphs>,
-        origin: &Arc<str>,
-        memory: &Arc<MemoryBudget>,
-        deadline: Instant,
-    ) -> CallState {
-        let log = CallLog::new(origin.clone(), services.limits.log_bytes);
+    /// The state of a call.
+    pub fn new(services: &Arc<Services>, call: CallContext) -> CallState {
+        let log = CallLog::new(call.origin, services.limits.log_bytes);
         let mut table = ResourceTable::new();
         table.set_max_capacity(services.limits.handles);
         let mut wasi = WasiCtx::builder();
@@ -138,14 +163,16 @@ impl CallState {
             .allow_udp(false);
         CallState {
             table,
-            graphs: graphs.clone(),
+            graphs: call.graphs,
             services: services.clone(),
-            deadline,
+            scheduling: call.scheduling,
+            deadline: call.deadline,
+            priority: call.priority,
             log,
             exceeded: None,
             inference: InferenceTime::default(),
             wasi: wasi.build(),
-            budget: Budget { memory_bytes: 0, tensor_bytes: 0, share: MemoryShare::new(memory.clone()) },
+            budget: Budget { memory_bytes: 0, tensor_bytes: 0, share: MemoryShare::new(call.memory) },
         }
     }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use modelhost_core::{ModelName, VersionNumber};
+use modelhost_inference::Engines;
 use modelhost_registry::{Model, Registry, Revision};
 use modelhost_runtime::{Compiler, Runtime};
 use tokio::task::JoinSet;
@@ -33,7 +34,8 @@ impl ModelHost {
         let data_dir = settings.data_dir.clone();
         let registry = tokio::task::spawn_blocking(move || Registry::open(&data_dir)).await??;
         let compiler = Compiler::new(settings.executable, settings.runtime.compilation.clone());
-        let runtime = Runtime::new(settings.runtime)
+        let engines = Engines::embedded_only();
+        let runtime = Runtime::new(settings.runtime, &settings.inference, engines)
             .map_err(|error| Error::internal(format!("the sandboxes cannot be set up: {error:#}")))?;
         let metrics = prometheus::Registry::new();
         let statistics = Statistics::new(&metrics).map_err(Error::internal)?;

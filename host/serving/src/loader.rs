@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use modelhost_core::{Digest, ErrorCode, ModelName, VersionNumber};
+use modelhost_core::{Digest, EngineName, ErrorCode, ModelName, VersionNumber};
 use modelhost_registry::{Registry, Version};
 use modelhost_runtime::{Compiler, Graphs, Plugin, Runtime};
 use tempfile::{NamedTempFile, TempDir, TempPath};
@@ -116,7 +116,7 @@ pub(crate) fn load_graphs<'a>(
     graphs: impl IntoIterator<Item = (&'a String, Digest, PathBuf)>,
 ) -> Result<Graphs, Error> {
     let load = |(name, digest, path): (&String, Digest, PathBuf)| {
-        let loaded = runtime.graph_cache().get_or_load(&digest, || std::fs::read(&path));
+        let loaded = runtime.graph_cache().get_or_load(&digest, EngineName::Tract, || std::fs::read(&path));
         let refused = |error| Error::new(ErrorCode::Unprocessable, format!("graph {name:?}: {error}"));
         Ok((name.clone(), loaded.map_err(refused)?))
     };

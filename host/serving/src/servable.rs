@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use modelhost_core::{ErrorCode, ModelName, Signature, TensorDescription, VersionNumber};
-use modelhost_runtime::{NamedTensors, Parameter, Plugin};
+use modelhost_inference::Priority;
+use modelhost_runtime::{CallOptions, NamedTensors, Parameter, Plugin};
 
 use crate::admission::Admission;
 use crate::error::Error;
@@ -80,8 +81,9 @@ impl Servable {
         let budget = timeout.unwrap_or(Duration::MAX);
         let place = self.place(budget).await?;
         times.queue = arrived.elapsed();
-        let left = budget.saturating_sub(times.queue);
-        let answer = self.plugin.predict(&self.signature, inputs, parameters, left).await;
+        let options =
+            CallOptions { timeout: budget.saturating_sub(times.queue), priority: Priority::default() };
+        let answer = self.plugin.predict(&self.signature, inputs, parameters, options).await;
         drop(place);
         let answer = answer.map_err(|error| Error::from(error).about(&self.model))?;
         times.request = arrived.elapsed();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use modelhost_inference::InferenceSettings;
 use modelhost_runtime::RuntimeSettings;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,8 @@ pub struct Settings {
     pub executable: PathBuf,
     /// Queues and uploads.
     pub serving: ServingSettings,
+    /// Engines and batches.
+    pub inference: InferenceSettings,
     /// Sandboxes and compilation.
     pub runtime: RuntimeSettings,
 }

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use modelhost_inference::InferenceSettings;
 use modelhost_runtime::RuntimeSettings;
 use modelhost_server::ServerSettings;
 use modelhost_serving::ServingSettings;
@@ -30,6 +31,8 @@ pub struct Config {
     pub server: ServerSettings,
     /// Queues, uploads and what stays loaded.
     pub serving: ServingSettings,
+    /// Engines and batches.
+    pub inference: InferenceSettings,
     /// Sandboxes, limits of a call, compilation.
     pub runtime: RuntimeSettings,
     /// The log.
@@ -42,6 +45,7 @@ impl Default for Config {
             data_dir: "modelhost-data".into(),
             server: ServerSettings::default(),
             serving: ServingSettings::default(),
+            inference: InferenceSettings::default(),
             runtime: RuntimeSettings::default(),
             log: LogSettings::default(),
         }

@@ -18,6 +18,8 @@ mod tensors;
 use std::sync::Arc;
 use std::{panic, thread};
 
+use modelhost_core::EngineName;
+
 use crate::engine::{Engine, ExecutableGraph, LoadError};
 use crate::executor::panic_message;
 
@@ -29,6 +31,9 @@ pub struct TractEngine {
     max_constant_bytes: u64,
     check_operators: bool,
 }
+
+/// As pinned in the workspace's manifest; the library does not say it itself.
+const VERSION: &str = "0.23.9";
 
 /// tract recurses over nested subgraphs and over expressions of symbolic dimensions. Reserved address space, touched
 /// only as far as it is used.
@@ -91,8 +96,12 @@ impl TractEngine {
 }
 
 impl Engine for TractEngine {
-    fn name(&self) -> &'static str {
-        "tract"
+    fn name(&self) -> EngineName {
+        EngineName::Tract
+    }
+
+    fn version(&self) -> String {
+        VERSION.to_owned()
     }
 
     fn load(&self, onnx: &[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError> {
