@@ -7,6 +7,7 @@ mod error_code;
 mod metadata;
 mod model_configuration;
 mod names;
+mod parameter;
 mod signature;
 mod tensor;
 
@@ -16,5 +17,6 @@ pub use error_code::ErrorCode;
 pub use metadata::ComponentMetadata;
 pub use model_configuration::{DynamicBatching, EngineName, EnginePreference, ModelConfiguration};
 pub use names::{AliasName, InvalidName, ModelName, VersionNumber};
+pub use parameter::Parameter;
 pub use signature::{GraphDescription, Signature, SignatureMismatch, TensorDescription};
 pub use tensor::{BytesElements, InvalidTensor, MAX_RANK, Tensor};

@@ -23,7 +23,7 @@ mod settings;
 mod signature;
 mod state;
 
-pub use call::{CallError, CallOptions, Parameter};
+pub use call::{CallError, CallOptions};
 pub use compiler::{CompileError, Compiler, SUBCOMMAND as EXAMINE_SUBCOMMAND};
 pub use examine::{Examination, ExaminedGraph};
 pub use inspect::GRAPH_SECTION_PREFIX;

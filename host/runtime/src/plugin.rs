@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use modelhost_core::{Signature, TensorDescription};
+use modelhost_core::{Parameter, Signature, TensorDescription};
 use modelhost_inference::Priority;
 use wasmtime::component::Component;
 
 use crate::bindings::PluginPre;
-use crate::call::{CallError, CallOptions, Parameter};
+use crate::call::{CallError, CallOptions};
 use crate::memory_budget::MemoryBudget;
 use crate::refusal::Refusal;
 use crate::runtime::Runtime;

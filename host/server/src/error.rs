@@ -3,9 +3,9 @@
 use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use modelhost_core::{ErrorCode, InvalidName};
+use modelhost_protocol::{DecodeError, EncodeError};
 use serde::Serialize;
 
-use crate::codec::{DecodeError, EncodeError};
 use crate::reply::{Reply, json};
 
 /// Seconds after which an overloaded server may be asked again.

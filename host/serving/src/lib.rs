@@ -18,7 +18,7 @@ mod upload;
 pub use error::Error;
 pub use host::ModelHost;
 pub use live::VersionSelector;
-pub use modelhost_runtime::{NamedTensors, Parameter};
+pub use modelhost_runtime::NamedTensors;
 pub use operate::Authorship;
 pub use servable::Servable;
 pub use settings::{ServingSettings, Settings};

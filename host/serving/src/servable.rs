@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use modelhost_core::{ErrorCode, ModelName, Signature, TensorDescription, VersionNumber};
+use modelhost_core::{ErrorCode, ModelName, Parameter, Signature, TensorDescription, VersionNumber};
 use modelhost_inference::Priority;
-use modelhost_runtime::{CallOptions, NamedTensors, Parameter, Plugin};
+use modelhost_runtime::{CallOptions, NamedTensors, Plugin};
 
 use crate::admission::Admission;
 use crate::error::Error;

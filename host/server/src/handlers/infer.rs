@@ -8,11 +8,11 @@ use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, StatusCode};
 use modelhost_core::{Signature, Tensor};
+use modelhost_protocol::{InferRequest, InferResponse, decode_request, encode_response};
 use modelhost_serving::Servable;
 
 use super::{model_name, version_selector};
 use crate::body::BodyLimits;
-use crate::codec::{InferRequest, InferResponse, decode_request, encode_response};
 use crate::error::ApiError;
 use crate::headers::INFERENCE_HEADER_CONTENT_LENGTH;
 use crate::reply::{Reply, json_text};

@@ -14,7 +14,6 @@ use serde::de::DeserializeOwned;
 
 use crate::body::BodyLimits;
 use crate::error::ApiError;
-use crate::object::Object;
 use crate::reply::Reply;
 use crate::routes::Endpoint;
 use crate::service::Call;

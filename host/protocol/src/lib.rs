@@ -9,6 +9,7 @@
 mod bounded;
 mod data;
 mod elements;
+mod object;
 mod parameters;
 mod request;
 mod response;
@@ -18,6 +19,7 @@ mod malformed_tests;
 #[cfg(test)]
 mod property_tests;
 
+pub use object::Object;
 pub use request::{DecodeError, InferRequest, decode_request};
 pub use response::{EncodeError, InferResponse, encode_response};
 
