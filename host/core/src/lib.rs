@@ -3,6 +3,7 @@
 
 mod datatype;
 mod digest;
+mod engine_choice;
 mod error_code;
 mod metadata;
 mod model_configuration;
@@ -13,8 +14,9 @@ mod tensor;
 
 pub use datatype::Datatype;
 pub use digest::{Digest, Hasher, InvalidDigest};
+pub use engine_choice::{EngineCandidate, EngineChoice};
 pub use error_code::ErrorCode;
-pub use metadata::ComponentMetadata;
+pub use metadata::{ComponentMetadata, SampleSection};
 pub use model_configuration::{DynamicBatching, EngineName, EnginePreference, ModelConfiguration};
 pub use names::{AliasName, InvalidName, ModelName, VersionNumber};
 pub use parameter::Parameter;

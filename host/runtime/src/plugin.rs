@@ -15,6 +15,7 @@ use wasmtime::component::Component;
 use crate::bindings::PluginPre;
 use crate::call::{CallError, CallOptions};
 use crate::memory_budget::MemoryBudget;
+use crate::recorder::Recorder;
 use crate::refusal::Refusal;
 use crate::runtime::Runtime;
 use crate::sandbox::{Answer, NamedTensors, Sandbox, last_sentence};
@@ -74,6 +75,16 @@ impl Plugin {
         })
     }
 
+    /// The networks that it carries.
+    pub fn graphs(&self) -> &Graphs {
+        &self.graphs
+    }
+
+    /// What runs it.
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
     /// Changes how calls that begin from now on share the machine with others.
     pub fn set_scheduling(&self, scheduling: Scheduling) {
         self.scheduling.store(Arc::new(scheduling));
@@ -111,11 +122,26 @@ impl Plugin {
         parameters: Vec<(String, Parameter)>,
         options: CallOptions,
     ) -> Result<Answer, CallError> {
+        self.predict_recorded(signature, inputs, parameters, options, None).await
+    }
+
+    /// The same, and takes down what is computed.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn predict_recorded(
+        self: &Arc<Self>,
+        signature: &Arc<Signature>,
+        inputs: NamedTensors,
+        parameters: Vec<(String, Parameter)>,
+        options: CallOptions,
+        recorder: Option<Arc<Recorder>>,
+    ) -> Result<Answer, CallError> {
         let plugin = self.clone();
         let signature = signature.clone();
         let call = move |deadline| async move {
-            let mut answer =
-                plugin.sandbox(deadline, options.priority).await?.predict(inputs, parameters).await?;
+            let mut sandbox = plugin.sandbox_with(deadline, options.priority, recorder).await?;
+            let mut answer = sandbox.predict(inputs, parameters).await?;
             answer.outputs = in_signature_order(&signature, answer.outputs)?;
             Ok(answer)
         };
@@ -127,6 +153,15 @@ impl Plugin {
     /// # Errors
     /// [`CallError::Overloaded`] where all sandboxes are taken; a plugin that traps when it starts.
     pub async fn sandbox(&self, deadline: Instant, priority: Priority) -> Result<Sandbox, CallError> {
+        self.sandbox_with(deadline, priority, None).await
+    }
+
+    async fn sandbox_with(
+        &self,
+        deadline: Instant,
+        priority: Priority,
+        recorder: Option<Arc<Recorder>>,
+    ) -> Result<Sandbox, CallError> {
         let call = CallContext {
             graphs: self.graphs.clone(),
             origin: self.origin.clone(),
@@ -134,6 +169,7 @@ impl Plugin {
             scheduling: self.scheduling.load_full(),
             deadline,
             priority,
+            recorder,
         };
         let state = CallState::new(self.runtime.services(), call);
         Sandbox::start(self.runtime.engine(), &self.pre, state).await
