@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 
 use crate::engine::compiling_engine;
-use crate::inspect::{Inspection, inspect};
+use crate::inspect::{Inspection, Sections, inspect};
 use crate::refusal::{Refusal, RefusalReport};
 use crate::sandbox::last_sentence;
 use crate::settings::CompilationLimits;
@@ -115,7 +115,7 @@ fn examine(bytes: &[u8], output: &Path) -> anyhow::Result<Result<Examination, Re
     Ok(Ok(Examination {
         imports: inspection.imports,
         graphs,
-        samples: samples(&inspection),
+        samples: samples(&inspection.samples),
         metadata: inspection.metadata,
         compiled_size_bytes: compiled.len() as u64,
     }))
@@ -156,13 +156,13 @@ fn examine_graphs(
     Ok(Ok(graphs))
 }
 
-fn samples(inspection: &Inspection) -> Vec<SampleSection> {
+fn samples(sections: &Sections) -> Vec<SampleSection> {
     let section = |(name, range): &(String, std::ops::Range<usize>)| SampleSection {
         name: name.clone(),
         offset: range.start as u64,
         size_bytes: range.len() as u64,
     };
-    inspection.samples.iter().map(section).collect()
+    sections.iter().map(section).collect()
 }
 
 /// Where the process put a graph.

@@ -29,7 +29,7 @@ pub use compiler::{CompileError, Compiler, SUBCOMMAND as EXAMINE_SUBCOMMAND};
 pub use examine::{Examination, ExaminedGraph};
 pub use inspect::{GRAPH_SECTION_PREFIX, SAMPLE_SECTION_PREFIX};
 pub use pack::{add_graph_section, add_sample_section};
-pub use plugin::Plugin;
+pub use plugin::{Plugin, PluginMemory};
 pub use recorder::{Computation, Recorder};
 pub use refusal::{Refusal, RefusalReport};
 pub use runtime::Runtime;

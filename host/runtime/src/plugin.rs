@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use modelhost_core::{Parameter, Signature, TensorDescription};
-use modelhost_inference::Priority;
+use modelhost_inference::{Graph, GraphHold, Priority};
 use wasmtime::component::Component;
 
 use crate::bindings::PluginPre;
@@ -31,7 +31,22 @@ pub struct Plugin {
     /// Model and version, such as `income/3`, for the log.
     origin: Arc<str>,
     memory: Arc<MemoryBudget>,
+    /// Says of each graph that it has a user.
+    _holds: Vec<GraphHold>,
     scheduling: ArcSwap<Scheduling>,
+}
+
+/// What a plugin takes of the host's memory, beside its compiled code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PluginMemory {
+    /// Of networks that nobody else runs.
+    pub graph_bytes: u64,
+    /// Of networks that other plugins run too.
+    pub shared_graph_bytes: u64,
+    /// Of sandboxes and tensors, now.
+    pub in_use_bytes: u64,
+    /// The same, at most.
+    pub peak_in_use_bytes: u64,
 }
 
 impl Plugin {
@@ -68,11 +83,27 @@ impl Plugin {
         Ok(Plugin {
             runtime,
             pre,
+            _holds: distinct(&graphs).map(|graph| graph.hold()).collect(),
             graphs: Arc::new(graphs),
             origin: origin.into(),
             memory,
             scheduling: ArcSwap::from_pointee(scheduling),
         })
+    }
+
+    /// What it takes of the host's memory.
+    pub fn memory(&self) -> PluginMemory {
+        let (mut graph_bytes, mut shared_graph_bytes) = (0, 0);
+        for graph in distinct(&self.graphs) {
+            let bytes = if graph.holders() > 1 { &mut shared_graph_bytes } else { &mut graph_bytes };
+            *bytes += graph.resident_bytes();
+        }
+        PluginMemory {
+            graph_bytes,
+            shared_graph_bytes,
+            in_use_bytes: self.memory.used() as u64,
+            peak_in_use_bytes: self.memory.peak() as u64,
+        }
     }
 
     /// The networks that it carries.
@@ -174,6 +205,14 @@ impl Plugin {
         let state = CallState::new(self.runtime.services(), call);
         Sandbox::start(self.runtime.engine(), &self.pre, state).await
     }
+}
+
+/// Each network once, whatever the number of names that it has.
+fn distinct(graphs: &Graphs) -> impl Iterator<Item = &Arc<Graph>> {
+    let is_first = |(index, graph): &(usize, &Arc<Graph>)| {
+        graphs.values().take(*index).all(|earlier| !Arc::ptr_eq(earlier, graph))
+    };
+    graphs.values().enumerate().filter(is_first).map(|(_, graph)| graph)
 }
 
 fn in_signature_order(signature: &Signature, mut outputs: NamedTensors) -> Result<NamedTensors, CallError> {

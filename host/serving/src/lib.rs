@@ -5,22 +5,29 @@
 //! wasmtime or of sled.
 
 mod admission;
+mod difference;
+mod engine_choice;
 mod error;
 mod host;
 mod live;
 mod loader;
+mod made_up;
 mod operate;
+mod operating_system;
+mod residency;
+mod samples;
 mod servable;
 mod settings;
 mod statistics;
 mod upload;
+mod warm_up;
 
 pub use error::Error;
 pub use host::ModelHost;
 pub use live::VersionSelector;
 pub use modelhost_runtime::NamedTensors;
 pub use operate::Authorship;
-pub use servable::Servable;
+pub use servable::{MemoryUsage, Servable};
 pub use settings::{ServingSettings, Settings};
 pub use statistics::ModelStatistics;
 pub use upload::{Upload, UploadOptions, UploadOutcome};

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use modelhost_core::{AliasName, ErrorCode, ModelName, VersionNumber};
-use modelhost_registry::Model;
+use modelhost_core::{AliasName, Digest, ErrorCode, ModelConfiguration, ModelName, VersionNumber};
+use modelhost_registry::{Model, Version};
+use parking_lot::Mutex;
 
 use crate::admission::Admission;
 use crate::error::Error;
@@ -28,7 +29,7 @@ pub enum VersionSelector {
 pub(crate) struct LiveModels {
     models: ArcSwap<HashMap<ModelName, Arc<LiveModel>>>,
     /// Only for additions: the map is replaced as a whole.
-    adding: parking_lot::Mutex<()>,
+    adding: Mutex<()>,
     settings: ServingSettings,
 }
 
@@ -37,6 +38,10 @@ pub(crate) struct LiveModel {
     pub(crate) name: ModelName,
     pub(crate) admission: Arc<Admission>,
     state: ArcSwap<LiveState>,
+    /// Its versions that were asked for, in memory or not.
+    pub(crate) servables: Mutex<BTreeMap<VersionNumber, Arc<Servable>>>,
+    /// How it is to be served, for whoever loads one of its versions.
+    pub(crate) configuration: Arc<ArcSwap<ModelConfiguration>>,
     /// Changes of one model come one after the other, in memory as in the registry.
     pub(crate) changing: tokio::sync::Mutex<()>,
 }
@@ -63,15 +68,24 @@ pub(crate) enum Deployed {
 
 impl LiveModels {
     pub(crate) fn new(settings: &ServingSettings) -> LiveModels {
-        LiveModels {
-            models: ArcSwap::default(),
-            adding: parking_lot::Mutex::new(()),
-            settings: settings.clone(),
-        }
+        LiveModels { models: ArcSwap::default(), adding: Mutex::new(()), settings: settings.clone() }
     }
 
     pub(crate) fn get(&self, name: &ModelName) -> Option<Arc<LiveModel>> {
         self.models.load().get(name).cloned()
+    }
+
+    /// All models.
+    pub(crate) fn all(&self) -> Vec<Arc<LiveModel>> {
+        self.models.load().values().cloned().collect()
+    }
+
+    /// A version of these bytes, of whichever model.
+    pub(crate) fn version_of_bytes(&self, digest: &Digest) -> Option<Version> {
+        self.models.load().values().find_map(|model| {
+            let record = model.state().record.clone()?;
+            record.versions.iter().find(|version| version.digest == *digest).cloned()
+        })
     }
 
     /// The model of this name, made if it is new.
@@ -87,6 +101,8 @@ impl LiveModels {
             name: name.clone(),
             admission: Arc::new(Admission::new(&self.settings)),
             state: ArcSwap::default(),
+            servables: Mutex::default(),
+            configuration: Arc::default(),
             changing: tokio::sync::Mutex::new(()),
         });
         let mut models = HashMap::clone(&self.models.load());
@@ -151,11 +167,7 @@ impl LiveState {
     ///
     /// # Errors
     /// [`ErrorCode::NotFound`].
-    pub(crate) fn version(
-        &self,
-        name: &ModelName,
-        number: VersionNumber,
-    ) -> Result<&modelhost_registry::Version, Error> {
+    pub(crate) fn version(&self, name: &ModelName, number: VersionNumber) -> Result<&Version, Error> {
         let record = self.record.as_deref().ok_or_else(|| unknown_model(name))?;
         record
             .version(number)

@@ -7,6 +7,8 @@ use modelhost_core::{ErrorCode, ModelName, VersionNumber};
 use prometheus::core::{AtomicU64, GenericCounter, GenericCounterVec};
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 
+use crate::servable::MemoryUsage;
+
 type Counter = GenericCounter<AtomicU64>;
 type CounterVec = GenericCounterVec<AtomicU64>;
 
@@ -23,6 +25,9 @@ pub(crate) struct Statistics {
     compute_infer_us: CounterVec,
     compute_output_us: CounterVec,
     load_seconds: prometheus::GaugeVec,
+    loads: CounterVec,
+    is_loaded: IntGaugeVec,
+    memory: IntGaugeVec,
 }
 
 /// How the time of one request was spent.
@@ -53,7 +58,13 @@ pub struct ModelStatistics {
     compute_input_us: Counter,
     compute_infer_us: Counter,
     compute_output_us: Counter,
+    is_loaded: IntGauge,
+    /// In the order of [`MEMORY_STATES`].
+    memory: [IntGauge; MEMORY_STATES.len()],
 }
+
+/// The values of the label `state` of `modelhost_model_memory_bytes`.
+const MEMORY_STATES: [&str; 5] = ["code", "graphs", "shared_graphs", "in_use", "peak_in_use"];
 
 const LABELS: [&str; 2] = ["model", "version"];
 
@@ -75,6 +86,22 @@ impl Statistics {
             &LABELS,
         )?;
         registry.register(Box::new(load_seconds.clone()))?;
+        let is_loaded = IntGaugeVec::new(
+            Opts::new(
+                "modelhost_model_loaded",
+                "1 where the version is in memory, 0 where its next request loads it",
+            ),
+            &LABELS,
+        )?;
+        registry.register(Box::new(is_loaded.clone()))?;
+        let memory = IntGaugeVec::new(
+            Opts::new(
+                "modelhost_model_memory_bytes",
+                "Memory of the version: at rest of code and networks, in use of sandboxes and tensors",
+            ),
+            &["model", "version", "state"],
+        )?;
+        registry.register(Box::new(memory.clone()))?;
         Ok(Statistics {
             success: counter("nv_inference_request_success", "Requests that were answered", &LABELS)?,
             failure: counter(
@@ -84,6 +111,13 @@ impl Statistics {
             )?,
             inferences: counter("nv_inference_count", "Inferences, batched ones counted each", &LABELS)?,
             executions: counter("nv_inference_exec_count", "Executions, a batch counted once", &LABELS)?,
+            loads: counter(
+                "modelhost_model_loads",
+                "Times that the version was brought into memory",
+                &LABELS,
+            )?,
+            is_loaded,
+            memory,
             pending,
             request_us: counter(
                 "nv_inference_request_duration_us",
@@ -124,6 +158,9 @@ impl Statistics {
             compute_input_us: counter(&self.compute_input_us),
             compute_infer_us: counter(&self.compute_infer_us),
             compute_output_us: counter(&self.compute_output_us),
+            is_loaded: self.is_loaded.with_label_values(&labels),
+            memory: MEMORY_STATES
+                .map(|state| self.memory.with_label_values(&[labels[0].as_str(), labels[1].as_str(), state])),
             failure: self.failure.clone(),
             labels,
         }
@@ -133,6 +170,7 @@ impl Statistics {
     pub(crate) fn record_load(&self, model: &ModelName, version: VersionNumber, time: Duration) {
         let labels = [model.to_string(), version.to_string()];
         self.load_seconds.with_label_values(&labels).set(time.as_secs_f64());
+        self.loads.with_label_values(&labels).inc();
     }
 
     /// Drops the series of a deleted version: numbers are never used again.
@@ -147,6 +185,7 @@ impl Statistics {
             &self.compute_input_us,
             &self.compute_infer_us,
             &self.compute_output_us,
+            &self.loads,
         ];
         // A series that was never made is no failure.
         for family in counters {
@@ -155,6 +194,10 @@ impl Statistics {
         for reason in ["REJECTED", "CANCELED", "BACKEND", "OTHER"] {
             let _ = self.failure.remove_label_values(&[labels[0].as_str(), labels[1].as_str(), reason]);
         }
+        for state in MEMORY_STATES {
+            let _ = self.memory.remove_label_values(&[labels[0].as_str(), labels[1].as_str(), state]);
+        }
+        let _ = self.is_loaded.remove_label_values(&labels);
         let _ = self.pending.remove_label_values(&labels);
         let _ = self.load_seconds.remove_label_values(&labels);
     }
@@ -176,6 +219,23 @@ impl ModelStatistics {
         self.compute_input_us.inc_by(microseconds(times.compute_input));
         self.compute_infer_us.inc_by(microseconds(times.compute_infer));
         self.compute_output_us.inc_by(microseconds(times.compute_output));
+    }
+
+    /// Shows what the version takes of memory now.
+    pub(crate) fn record_memory(&self, usage: &MemoryUsage) {
+        let MemoryUsage {
+            loaded,
+            code_bytes,
+            graph_bytes,
+            shared_graph_bytes,
+            in_use_bytes,
+            peak_in_use_bytes,
+        } = *usage;
+        self.is_loaded.set(loaded.into());
+        let states = [code_bytes, graph_bytes, shared_graph_bytes, in_use_bytes, peak_in_use_bytes];
+        for (gauge, bytes) in self.memory.iter().zip(states) {
+            gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
     }
 
     /// Counts a request that got no answer; also one that failed before it came this far, such as a body that

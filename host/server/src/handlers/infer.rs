@@ -26,7 +26,7 @@ const MAX_INLINE_BYTES: usize = 128 << 10;
 pub(super) async fn infer(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let model = model_name(call)?;
     let selector = version_selector(call)?;
-    let servable = call.shared.host.servable(&model, &selector).await?;
+    let servable = call.shared.host.servable(&model, &selector)?;
     call.record.model = Some(model);
     call.record.version = Some(servable.version());
     let outcome = read_request(call, &servable).await;

@@ -9,6 +9,7 @@ mod upload;
 
 use http::Method;
 use modelhost_core::{ErrorCode, ModelName};
+use modelhost_protocol::Object;
 use modelhost_serving::VersionSelector;
 use serde::de::DeserializeOwned;
 
