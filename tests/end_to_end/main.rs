@@ -8,13 +8,16 @@
 mod cli;
 mod connections;
 mod crash;
+mod engines;
 mod hostile;
 mod hot_update;
 mod malformed;
+mod memory;
 mod metrics;
 mod online;
 mod operate;
 mod plugins;
 mod records;
 mod restart;
+mod samples;
 mod uploads;
