@@ -222,6 +222,7 @@ impl ModelHost {
                 name: &graph.description.name,
                 digest: graph.digest,
                 file: &examine::graph_file(&folder, graph),
+                refusals: Vec::new(),
                 inputs: if recorded.is_empty() { made_up() } else { recorded },
             };
             contest.decide(&runtime, &handle)
@@ -287,7 +288,7 @@ fn graphs_aside(runtime: &Runtime, folder: &Path, examined: &Examination) -> Res
     let load = |graph: &ExaminedGraph| {
         let name = &graph.description.name;
         let path = examine::graph_file(folder, graph);
-        Ok((name.clone(), load_graph(runtime, name, &graph.digest, &path, None)?))
+        Ok((name.clone(), load_graph(runtime, name, &graph.digest, &path, None, &[])?))
     };
     examined.graphs.iter().map(load).collect()
 }
