@@ -8,7 +8,7 @@
 mod cli;
 mod connections;
 mod crash;
-mod engines;
+mod engine_choice;
 mod hostile;
 mod hot_update;
 mod malformed;
