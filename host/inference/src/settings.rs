@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::executor::BatchingPolicy;
+use crate::options::BatchingPolicy;
 
 /// Settings of the engines. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

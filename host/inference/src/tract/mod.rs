@@ -21,7 +21,7 @@ use std::{panic, thread};
 use modelhost_core::EngineName;
 
 use crate::engine::{Engine, ExecutableGraph, LoadError};
-use crate::executor::panic_message;
+use crate::run::panic_message;
 
 pub use operators::{CLASSICAL_OPERATORS, STANDARD_OPERATORS};
 

@@ -12,7 +12,7 @@ use crate::bindings::wasi::nn::errors::{self, ErrorCode};
 use crate::bindings::wasi::nn::graph::{self, ExecutionTarget, GraphEncoding};
 use crate::bindings::wasi::nn::inference;
 use crate::bindings::wasi::nn::tensor::{self, TensorType};
-use crate::state::{CallState, NnContext, NnError, NnGraph, NnTensor};
+use crate::state::{CallState, InferenceEnded, NnContext, NnError, NnGraph, NnTensor};
 
 type NnResult<T> = wasmtime::Result<Result<Resource<T>, Resource<NnError>>>;
 
@@ -166,12 +166,22 @@ impl inference::HostGraphExecutionContext for CallState {
         self.inference.first.get_or_insert(began);
         let computed = services.executor.compute(&graph, tensors, options).await;
         self.inference.total += began.elapsed();
-        let outputs = match computed {
-            Ok(outputs) => outputs,
+        let computed = match computed {
+            Ok(computed) => computed,
+            // wasi:nn has no word for the one, and the other leaves the plugin no time to do anything about it: both
+            // are the host's to answer.
+            Err(ComputeError::Overloaded { .. }) => {
+                return Err(wasmtime::Error::new(InferenceEnded::Overloaded));
+            }
+            Err(ComputeError::DeadlineExceeded) => {
+                return Err(wasmtime::Error::new(InferenceEnded::DeadlineExceeded));
+            }
             Err(error) => return self.fail(compute_error_code(&error), error.to_string()),
         };
-        let mut handles = Vec::with_capacity(outputs.len());
-        for (name, tensor) in outputs {
+        self.inference.queued += computed.queued;
+        self.inference.executions += computed.executions;
+        let mut handles = Vec::with_capacity(computed.outputs.len());
+        for (name, tensor) in computed.outputs {
             match as_nn_tensor(tensor) {
                 Ok(tensor) => handles.push((name, self.push_tensor(tensor, NnTensor)?)),
                 Err(sentence) => return self.fail(ErrorCode::UnsupportedOperation, sentence),
