@@ -12,7 +12,7 @@ use super::library::Library;
 use super::message::{missing_operator, operator_of_run, sentence};
 use super::model::Model;
 use super::native::{SessionHandle, SessionOptions, TypeInfo, checked};
-use super::{message, tensors};
+use super::tensors;
 use crate::engine::{ExecutableGraph, LoadError, RunError, RunLimits};
 
 /// The most that a graph may take when it is loaded, beside a multiple of its file: a few bytes can ask for a constant
@@ -210,7 +210,7 @@ fn described(
 fn description(role: &str, name: &CStr, of: &TypeInfo) -> Result<TensorDescription, LoadError> {
     let name = name.to_string_lossy().into_owned();
     let unsupported = |what: &str| LoadError::Unsupported { reason: format!("{role} {name:?} {what}") };
-    let tensor = of.tensor().map_err(|error| unsupported(&message::sentence(error.message())))?;
+    let tensor = of.tensor().map_err(|error| unsupported(&sentence(error.message())))?;
     let Some((element, shape)) = tensor else {
         return Err(unsupported(
             "is a sequence or a map, and not a tensor: export it as one, for scikit-learn with the option zipmap=False",
