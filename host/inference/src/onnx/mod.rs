@@ -101,7 +101,7 @@ pub(crate) fn nested_graphs(node: &NodeProto) -> impl Iterator<Item = &GraphProt
 
 /// Bytes of the longest text in the attributes and constants of the model. No number that is written as text takes more
 /// than [`NUMBER_TEXT_BYTES`].
-pub(super) fn longest_text(model: &ModelProto) -> u64 {
+pub(crate) fn longest_text(model: &ModelProto) -> u64 {
     model.graph.iter().map(longest_text_of).max().unwrap_or(0).max(NUMBER_TEXT_BYTES)
 }
 
