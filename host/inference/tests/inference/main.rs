@@ -6,6 +6,8 @@ mod execution;
 mod hostile;
 mod loading;
 mod onnx;
+mod onnxruntime;
+mod onnxruntime_library;
 mod operators;
 mod running;
 mod values;
