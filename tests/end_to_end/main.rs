@@ -8,6 +8,7 @@
 mod cli;
 mod connections;
 mod crash;
+mod engines;
 mod hostile;
 mod hot_update;
 mod malformed;

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use modelhost_inference::external_data;
 use modelhost_runtime::add_graph_section;
 
 include!(concat!(env!("OUT_DIR"), "/generic_plugin.rs"));
@@ -46,7 +47,7 @@ pub fn open(path: &Path) -> anyhow::Result<Upload> {
     if !has_extension("onnx") {
         bail!("{} is neither a Wasm component nor an .onnx file", path.display());
     }
-    let network = std::fs::read(path).with_context(context)?;
+    let network = external_data::read_whole(path)?;
     let component = wrap(&network)?;
     Ok(Upload { length: component.len() as u64, bytes: Box::new(io::Cursor::new(component)) })
 }

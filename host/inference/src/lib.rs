@@ -23,6 +23,7 @@ pub use engine::{Engine, ExecutableGraph, LoadError, RunError, RunLimits};
 pub use engines::{EngineStatus, Engines};
 pub use executor::{BatchingPolicy, ComputeError, ComputeOptions, Executor, Priority};
 pub use graph::Graph;
+pub use onnx::external_data;
 pub use onnxruntime::OnnxRuntimeEngine;
 pub use settings::{BatchingSettings, InferenceSettings};
 pub use tract::TractEngine;
