@@ -48,13 +48,13 @@ fn write(folder: &Path, network: &[u8], files: &[(&str, &[u8])]) {
 
 #[test]
 fn data_beside_a_network_becomes_part_of_it() {
-    let cases: [(&[(&str, &str)], usize, &str); 3] = [
-        (&[("location", "model.onnx.data")], 0, "model.onnx.data"),
-        (&[("location", "model.onnx.data"), ("offset", "64"), ("length", "24")], 64, "model.onnx.data"),
-        (&[("location", "./weights/w.bin"), ("offset", "8")], 8, "weights/w.bin"),
+    let cases = [
+        (vec![("location", "model.onnx.data")], 0, "model.onnx.data"),
+        (vec![("location", "model.onnx.data"), ("offset", "64"), ("length", "24")], 64, "model.onnx.data"),
+        (vec![("location", "./weights/w.bin"), ("offset", "8")], 8, "weights/w.bin"),
     ];
     for (entries, before, file) in cases {
-        let whole = read(&with_data_outside(entries), &[(file, &data(before))]).unwrap();
+        let whole = read(&with_data_outside(&entries), &[(file, &data(before))]).unwrap();
         let outputs = run(&whole, vec![floats(&[1, 3], &[1.0, 1.0, 1.0])]).unwrap();
         assert_eq!(to_floats(&outputs[0]), [19.0, 32.0], "{entries:?}");
     }
