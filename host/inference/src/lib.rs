@@ -28,6 +28,7 @@ pub use engine::{Engine, ExecutableGraph, LoadError, RunError, RunLimits};
 pub use engines::{EngineStatus, Engines};
 pub use executor::{Computed, Executor};
 pub use graph::{Graph, GraphHold, GraphStatistics};
+pub use onnx::external_data;
 pub use onnxruntime::OnnxRuntimeEngine;
 pub use options::{BatchingPolicy, ComputeOptions, Priority};
 pub use settings::{BatchingSettings, InferenceSettings};

@@ -1,6 +1,8 @@
 //! Decodes an ONNX file and refuses what no engine should have to think about. Knows no engine: what one of them does
 //! not run is for that one to say.
 
+pub mod external_data;
+
 use std::collections::HashSet;
 
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};

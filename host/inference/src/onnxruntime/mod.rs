@@ -53,7 +53,9 @@ impl OnnxRuntimeEngine {
 
     fn load_here(&self, onnx: &[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError> {
         let model = model::Model::new(onnx)?;
-        Ok(Arc::new(Session::load(self.library.clone(), model)?))
+        // The library says nothing about it, so it is not proven.
+        let rows_are_independent = false;
+        Ok(Arc::new(Session::load(self.library.clone(), model, rows_are_independent)?))
     }
 }
 

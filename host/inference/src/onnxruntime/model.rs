@@ -16,6 +16,9 @@ const DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
 /// Operators that read other files, or make strings whose length nothing bounds.
 const REFUSED: [&str; 2] = ["EPContext", "StringConcat"];
 
+/// Graphs in graphs. Some versions of the library take twice as long for each level.
+const MAX_NESTING: usize = 10;
+
 /// The longest text that a number becomes.
 const NUMBER_TEXT_BYTES: usize = 32;
 
@@ -47,6 +50,11 @@ impl Model {
             return Err(LoadError::Invalid { reason: "there is no graph in it".into() });
         };
         check_operators(graph)?;
+        if nesting(graph) > MAX_NESTING {
+            return Err(LoadError::Unsupported {
+                reason: format!("it has graphs in graphs, more than {MAX_NESTING} levels deep"),
+            });
+        }
         zip_maps_to_tensors(graph);
         forget_declared_shapes(graph);
         let (symbols, longest_text) = (symbols(graph), longest_text(graph));
@@ -71,6 +79,12 @@ fn check_operators(graph: &GraphProto) -> Result<(), LoadError> {
         true => Ok(()),
         false => Err(LoadError::Operators { operators: refused.into_iter().collect() }),
     }
+}
+
+/// How many graphs contain the one that lies deepest. The decoder bounds the recursion.
+fn nesting(graph: &GraphProto) -> usize {
+    let nested = graph.node.iter().flat_map(onnx::nested_graphs);
+    nested.map(|graph| 1 + nesting(graph)).max().unwrap_or(0)
 }
 
 /// A `ZipMap` only turns rows of probabilities into dictionaries: the rows are given instead, in the order of the

@@ -37,6 +37,7 @@ pub(super) struct Session {
     symbols: Vec<Vec<Option<String>>>,
     longest_text: Option<usize>,
     resident_bytes: u64,
+    rows_are_independent: bool,
 }
 
 /// Names as the library wants them.
@@ -58,10 +59,15 @@ impl Names {
 }
 
 impl Session {
-    /// Loads a checked file.
-    pub(super) fn load(library: Arc<Library>, model: Model) -> Result<Session, LoadError> {
+    /// Loads a checked file, of which it is proven elsewhere or not that its rows are independent.
+    pub(super) fn load(
+        library: Arc<Library>,
+        model: Model,
+        rows_are_independent: bool,
+    ) -> Result<Session, LoadError> {
         let Model { bytes, symbols, longest_text } = model;
-        let limit = (bytes.len() as u64).saturating_mul(COPIES_OF_WEIGHTS).saturating_add(MAX_CONSTANT_BYTES);
+        let file_bytes = bytes.len() as u64;
+        let limit = file_bytes.saturating_mul(COPIES_OF_WEIGHTS).saturating_add(MAX_CONSTANT_BYTES);
         let load = || {
             let options = options(&library)?;
             SessionHandle::create(library.environment(), &bytes, &options)
@@ -81,7 +87,8 @@ impl Session {
             output_names,
             symbols,
             longest_text,
-            resident_bytes: u64::try_from(account.used).unwrap_or(0),
+            resident_bytes: u64::try_from(account.used).unwrap_or(0).max(file_bytes),
+            rows_are_independent,
         })
     }
 
@@ -138,13 +145,15 @@ impl ExecutableGraph for Session {
         &self.outputs
     }
 
-    /// What the library holds of its allocator's memory once the graph is loaded: weights, as they are and packed.
+    /// What the library holds of the counted memory once the graph is loaded: weights, as they are and packed. At least
+    /// the size of the file: some weights, such as those of convolutions, are laid out anew in memory that is not
+    /// counted.
     fn resident_bytes(&self) -> u64 {
         self.resident_bytes
     }
 
     fn rows_are_independent(&self) -> bool {
-        false
+        self.rows_are_independent
     }
 
     fn run(&self, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {

@@ -3,6 +3,7 @@
 
 mod cache;
 mod execution;
+mod external_data;
 mod hostile;
 mod loading;
 mod onnx;

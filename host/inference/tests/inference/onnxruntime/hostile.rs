@@ -97,9 +97,9 @@ fn long_strings_cannot_be_multiplied() {
 }
 
 #[test]
-fn graphs_nested_deeply_are_an_error_or_run() {
+fn graphs_nested_deeply_are_refused() {
     let engine = engine_or_return!();
-    for depth in [10, 30, 200] {
+    for depth in [3, 30, 200] {
         let leaf =
             |name: &str| GraphBuilder::new().node("Neg", &["x"], &[name]).output(name, DataType::Float, &[]);
         let mut inner = leaf("y0");
@@ -120,7 +120,7 @@ fn graphs_nested_deeply_are_an_error_or_run() {
             .input("flag", DataType::Bool, &[])
             .0
             .input;
-        let _ = engine.load(&inner.build());
+        assert_eq!(engine.load(&inner.build()).is_ok(), depth == 3, "{depth}");
     }
 }
 
