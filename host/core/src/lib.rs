@@ -4,6 +4,7 @@
 mod datatype;
 mod digest;
 mod error_code;
+mod fair_queue;
 mod metadata;
 mod model_configuration;
 mod names;
@@ -13,8 +14,11 @@ mod tensor;
 pub use datatype::Datatype;
 pub use digest::{Digest, Hasher, InvalidDigest};
 pub use error_code::ErrorCode;
+pub use fair_queue::{FairQueue, FlowId, Standing, Ticket, Turn};
 pub use metadata::ComponentMetadata;
-pub use model_configuration::{DynamicBatching, EngineName, EnginePreference, ModelConfiguration};
+pub use model_configuration::{
+    DynamicBatching, EngineName, EnginePreference, InvalidConfiguration, ModelConfiguration,
+};
 pub use names::{AliasName, InvalidName, ModelName, VersionNumber};
 pub use signature::{GraphDescription, Signature, SignatureMismatch, TensorDescription};
 pub use tensor::{BytesElements, InvalidTensor, MAX_RANK, Tensor};
