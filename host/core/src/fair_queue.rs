@@ -62,6 +62,8 @@ struct Flow<T> {
     running: usize,
     virtual_time: u128,
     average_cost: u64,
+    /// Goes when it is empty.
+    is_retired: bool,
     waiting: BTreeMap<(u32, u64), T>,
 }
 
@@ -92,6 +94,7 @@ impl<T> FairQueue<T> {
             running: 0,
             virtual_time: self.virtual_time,
             average_cost: 0,
+            is_retired: false,
             waiting: BTreeMap::new(),
         };
         match self.flows.iter().position(Option::is_none) {
@@ -106,15 +109,9 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Removes a flow of which nobody runs and nobody waits.
+    /// Removes a flow, as soon as nobody of it runs or waits.
     pub fn remove_flow(&mut self, id: FlowId) {
-        if let Some(flow) = self
-            .flows
-            .get_mut(id.0)
-            .filter(|flow| flow.as_ref().is_some_and(|flow| flow.running == 0 && flow.waiting.is_empty()))
-        {
-            *flow = None;
-        }
+        self.change(id, |flow| flow.is_retired = true);
     }
 
     /// Changes a flow's weight and limit, for turns that begin from now on.
@@ -242,6 +239,9 @@ impl<T> FairQueue<T> {
         if before != after {
             before.map(|time| self.ready.remove(&(time, id.0)));
             after.map(|time| self.ready.insert((time, id.0)));
+        }
+        if flow.is_retired && flow.running == 0 && flow.waiting.is_empty() {
+            self.flows[id.0] = None;
         }
     }
 }

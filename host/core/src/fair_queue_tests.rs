@@ -101,7 +101,6 @@ fn a_flow_that_is_removed_makes_room() {
     queue.remove_flow(flow);
     assert_eq!(queue.standing(flow).running, 1, "not while it runs");
     queue.forgo(turn);
-    queue.remove_flow(flow);
     assert_eq!(queue.add_flow(weight(2), 1), flow);
     assert_eq!(queue.standing(flow), Standing::default());
 }

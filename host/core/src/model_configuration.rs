@@ -38,7 +38,7 @@ impl fmt::Display for EngineName {
 }
 
 /// Which engine is to run the graphs of a model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EnginePreference {
     /// For each graph the one that was chosen for it when the version was uploaded.

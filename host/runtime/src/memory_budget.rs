@@ -24,6 +24,11 @@ impl MemoryBudget {
         Arc::new(MemoryBudget { limit: host.limit / 2, used: AtomicUsize::new(0), parent })
     }
 
+    /// Bytes that are taken.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
     fn take(&self, bytes: usize) -> bool {
         let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.limit);
         if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use modelhost_core::{Signature, TensorDescription};
 use modelhost_inference::Priority;
 use wasmtime::component::Component;
@@ -18,7 +17,7 @@ use crate::memory_budget::MemoryBudget;
 use crate::refusal::Refusal;
 use crate::runtime::Runtime;
 use crate::sandbox::{Answer, NamedTensors, Sandbox, last_sentence};
-use crate::scheduling::Scheduling;
+use crate::scheduling::{Scheduling, Share};
 use crate::signature::check_signature;
 use crate::state::{CallContext, CallState, Graphs};
 
@@ -30,7 +29,17 @@ pub struct Plugin {
     /// Model and version, such as `income/3`, for the log.
     origin: Arc<str>,
     memory: Arc<MemoryBudget>,
-    scheduling: ArcSwap<Scheduling>,
+    share: Share,
+}
+
+/// Bytes that a plugin holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PluginMemory {
+    /// While no call runs: machine code, of which the system may drop pages, and graphs. Graphs that several plugins
+    /// have in common are counted for each.
+    pub at_rest: u64,
+    /// Memories and tensors of the calls that run now.
+    pub in_use: u64,
 }
 
 impl Plugin {
@@ -65,18 +74,33 @@ impl Plugin {
             graphs: BTreeMap::new(),
         };
         Ok(Plugin {
+            share: runtime.share(scheduling),
             runtime,
             pre,
             graphs: Arc::new(graphs),
             origin: origin.into(),
             memory,
-            scheduling: ArcSwap::from_pointee(scheduling),
         })
     }
 
-    /// Changes how calls that begin from now on share the machine with others.
+    /// The same plugin as one of those that have this share of the machine together.
+    #[must_use]
+    pub fn sharing(self, share: Share) -> Plugin {
+        Plugin { share, ..self }
+    }
+
+    /// Changes how calls that begin from now on share the machine with others, those of all plugins with the same
+    /// share.
     pub fn set_scheduling(&self, scheduling: Scheduling) {
-        self.scheduling.store(Arc::new(scheduling));
+        self.share.set(scheduling);
+    }
+
+    /// Bytes that it holds at this moment.
+    pub fn memory(&self) -> PluginMemory {
+        let code = self.pre.instance_pre().component().image_range();
+        let code = (code.end as usize).saturating_sub(code.start as usize) as u64;
+        let graphs: u64 = self.graphs.values().map(|graph| graph.resident_bytes()).sum();
+        PluginMemory { at_rest: code + graphs, in_use: self.memory.used() as u64 }
     }
 
     /// Starts the plugin once and asks what it takes and answers.
@@ -89,7 +113,7 @@ impl Plugin {
         let call = move |deadline| async move {
             plugin.sandbox(deadline, Priority::default()).await?.signature().await
         };
-        let signature = self.runtime.run(limit, call).await.map_err(|error| match error {
+        let signature = self.runtime.run(&self.share, limit, call).await.map_err(|error| match error {
             CallError::ContractViolation { reason } => Refusal::WrongWorld { reason },
             error => Refusal::DoesNotStart { reason: error.to_string() },
         })?;
@@ -119,7 +143,8 @@ impl Plugin {
             answer.outputs = in_signature_order(&signature, answer.outputs)?;
             Ok(answer)
         };
-        self.runtime.run(options.timeout.min(self.runtime.settings().limits.wall_time()), call).await
+        let limit = options.timeout.min(self.runtime.settings().limits.wall_time());
+        self.runtime.run(&self.share, limit, call).await
     }
 
     /// Makes a sandbox for a call that has to be over at `deadline`.
@@ -131,7 +156,7 @@ impl Plugin {
             graphs: self.graphs.clone(),
             origin: self.origin.clone(),
             memory: self.memory.clone(),
-            scheduling: self.scheduling.load_full(),
+            scheduling: self.share.scheduling(),
             deadline,
             priority,
         };

@@ -58,6 +58,8 @@ const ENDPOINTS: [Endpoint; Endpoint::COUNT] = [
     Endpoint::Deployment,
     Endpoint::Rollback,
     Endpoint::Alias,
+    Endpoint::Configuration,
+    Endpoint::Statistics,
     Endpoint::Unknown,
 ];
 

@@ -9,6 +9,8 @@ use modelhost_registry::{Model, Registry, Revision};
 use modelhost_runtime::{Compiler, Runtime};
 use tokio::task::JoinSet;
 
+use crate::admission::Slots;
+use crate::configuration::Defaults;
 use crate::error::Error;
 use crate::live::{Deployed, LiveModel, LiveModels, VersionSelector, unknown_model};
 use crate::loader::Loader;
@@ -35,14 +37,17 @@ impl ModelHost {
         let registry = tokio::task::spawn_blocking(move || Registry::open(&data_dir)).await??;
         let compiler = Compiler::new(settings.executable, settings.runtime.compilation.clone());
         let engines = Engines::embedded_only();
+        let slots = Slots::new(settings.runtime.max_concurrent_calls as usize);
+        let defaults = Defaults::new(&settings.serving, settings.inference.dynamic_batching);
         let runtime = Runtime::new(settings.runtime, &settings.inference, engines)
             .map_err(|error| Error::internal(format!("the sandboxes cannot be set up: {error:#}")))?;
+        let runtime = Arc::new(runtime);
         let metrics = prometheus::Registry::new();
         let statistics = Statistics::new(&metrics).map_err(Error::internal)?;
         let max_idle = settings.serving.max_idle_versions;
         let host = Arc::new(ModelHost {
-            loader: Loader::new(Arc::new(registry), Arc::new(runtime), compiler, statistics, max_idle),
-            live: LiveModels::new(&settings.serving),
+            loader: Loader::new(Arc::new(registry), runtime.clone(), compiler, statistics, max_idle),
+            live: LiveModels::new(defaults, slots, runtime.clone()),
             settings: settings.serving,
             metrics,
         });

@@ -5,7 +5,10 @@
 //! wasmtime or of sled.
 
 mod admission;
+mod configuration;
+mod configure;
 mod error;
+mod estimate;
 mod host;
 mod live;
 mod loader;
@@ -13,6 +16,8 @@ mod operate;
 mod servable;
 mod settings;
 mod statistics;
+mod statistics_report;
+mod totals;
 mod upload;
 
 pub use error::Error;
@@ -20,7 +25,8 @@ pub use host::ModelHost;
 pub use live::VersionSelector;
 pub use modelhost_runtime::{NamedTensors, Parameter};
 pub use operate::Authorship;
-pub use servable::Servable;
+pub use servable::{RequestOptions, Servable};
 pub use settings::{ServingSettings, Settings};
 pub use statistics::ModelStatistics;
+pub use totals::{InferenceStatistics, MemoryUsage, Timed, VersionStatistics};
 pub use upload::{Upload, UploadOptions, UploadOutcome};

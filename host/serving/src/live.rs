@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use modelhost_core::{AliasName, ErrorCode, ModelName, VersionNumber};
+use modelhost_core::{AliasName, EnginePreference, ErrorCode, ModelConfiguration, ModelName, VersionNumber};
 use modelhost_registry::Model;
+use modelhost_runtime::{Runtime, Share};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Slots};
+use crate::configuration::Defaults;
 use crate::error::Error;
 use crate::servable::Servable;
-use crate::settings::ServingSettings;
 
 /// Which version of a model a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,13 +30,18 @@ pub(crate) struct LiveModels {
     models: ArcSwap<HashMap<ModelName, Arc<LiveModel>>>,
     /// Only for additions: the map is replaced as a whole.
     adding: parking_lot::Mutex<()>,
-    settings: ServingSettings,
+    defaults: Arc<Defaults>,
+    slots: Arc<Slots>,
+    runtime: Arc<Runtime>,
 }
 
 /// One model.
 pub(crate) struct LiveModel {
     pub(crate) name: ModelName,
     pub(crate) admission: Arc<Admission>,
+    /// What its versions have of the machine together.
+    pub(crate) share: Share,
+    defaults: Arc<Defaults>,
     state: ArcSwap<LiveState>,
     /// Changes of one model come one after the other, in memory as in the registry.
     pub(crate) changing: tokio::sync::Mutex<()>,
@@ -62,12 +68,19 @@ pub(crate) enum Deployed {
 }
 
 impl LiveModels {
-    pub(crate) fn new(settings: &ServingSettings) -> LiveModels {
+    pub(crate) fn new(defaults: Defaults, slots: Arc<Slots>, runtime: Arc<Runtime>) -> LiveModels {
         LiveModels {
             models: ArcSwap::default(),
             adding: parking_lot::Mutex::new(()),
-            settings: settings.clone(),
+            defaults: Arc::new(defaults),
+            slots,
+            runtime,
         }
+    }
+
+    /// All of them, in no order; those that have no version any more included.
+    pub(crate) fn all(&self) -> Vec<Arc<LiveModel>> {
+        self.models.load().values().cloned().collect()
     }
 
     pub(crate) fn get(&self, name: &ModelName) -> Option<Arc<LiveModel>> {
@@ -83,9 +96,12 @@ impl LiveModels {
         if let Some(model) = self.get(name) {
             return model;
         }
+        let nothing = ModelConfiguration::default();
         let model = Arc::new(LiveModel {
             name: name.clone(),
-            admission: Arc::new(Admission::new(&self.settings)),
+            admission: Arc::new(Admission::new(self.slots.clone(), self.defaults.limits(&nothing))),
+            share: self.runtime.share(self.defaults.scheduling(&nothing)),
+            defaults: self.defaults.clone(),
             state: ArcSwap::default(),
             changing: tokio::sync::Mutex::new(()),
         });
@@ -107,14 +123,28 @@ impl LiveModel {
         self.set(record, deployed);
     }
 
-    /// Shows a new record and what answers under it.
+    /// Shows a new record and what answers under it. What the record configures holds from now on.
     pub(crate) fn set(&self, record: Option<Model>, deployed: Deployed) {
+        let nothing = ModelConfiguration::default();
+        let before = self.state();
+        let configured =
+            |record: Option<&Model>| record.map_or(nothing.clone(), |model| model.configuration.clone());
+        let configuration = configured(record.as_ref());
+        if configuration != configured(before.record.as_deref()) {
+            self.admission.set_limits(self.defaults.limits(&configuration));
+            self.share.set(self.defaults.scheduling(&configuration));
+        }
         let aliases = record.as_ref().map(|model| model.aliases.clone()).unwrap_or_default();
         self.state.store(Arc::new(LiveState { record: record.map(Arc::new), aliases, deployed }));
     }
 }
 
 impl LiveState {
+    /// Which engine is to run the graphs of the model.
+    pub(crate) fn engine(&self) -> EnginePreference {
+        self.record.as_ref().map_or_else(EnginePreference::default, |model| model.configuration.engine)
+    }
+
     /// The version that answers by default.
     ///
     /// # Errors

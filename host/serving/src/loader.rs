@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use modelhost_core::{Digest, EngineName, ErrorCode, ModelName, VersionNumber};
+use modelhost_core::{Digest, EngineName, EnginePreference, ErrorCode, ModelName, VersionNumber};
 use modelhost_registry::{Registry, Version};
 use modelhost_runtime::{Compiler, Graphs, Plugin, Runtime};
 use tempfile::{NamedTempFile, TempDir, TempPath};
 
 use crate::error::Error;
+use crate::estimate::Estimate;
 use crate::live::LiveModel;
 use crate::servable::Servable;
 use crate::statistics::Statistics;
@@ -21,8 +22,11 @@ pub(crate) struct Loader {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) compiler: Compiler,
     pub(crate) statistics: Statistics,
-    loaded: moka::future::Cache<(ModelName, VersionNumber), Arc<Servable>>,
+    loaded: moka::future::Cache<Key, Arc<Servable>>,
 }
+
+/// A version on the engine that its model prefers: where that changes, what was loaded before is not found again.
+type Key = (ModelName, VersionNumber, EnginePreference);
 
 impl Loader {
     pub(crate) fn new(
@@ -41,18 +45,55 @@ impl Loader {
     /// # Errors
     /// A version that does not load: its files are missing, or it no longer starts on this host.
     pub(crate) async fn load(&self, model: &LiveModel, version: &Version) -> Result<Arc<Servable>, Error> {
-        let key = (model.name.clone(), version.number);
-        let loaded = self.loaded.try_get_with(key, self.load_from_files(model, version)).await;
+        self.load_on(model, version, model.state().engine()).await
+    }
+
+    /// The version, ready to answer, with its graphs on an engine that the model does not prefer yet.
+    ///
+    /// # Errors
+    /// As [`Loader::load`].
+    pub(crate) async fn load_on(
+        &self,
+        model: &LiveModel,
+        version: &Version,
+        engine: EnginePreference,
+    ) -> Result<Arc<Servable>, Error> {
+        let key = (model.name.clone(), version.number, engine);
+        let loaded = self.loaded.try_get_with(key, self.load_from_files(model, version, engine)).await;
         loaded.map_err(|shared: Arc<Error>| Error::clone(&shared))
+    }
+
+    /// Drops what is loaded of a model on other engines than this one. Requests that hold it finish.
+    pub(crate) async fn keep_only(&self, model: &ModelName, engine: EnginePreference) {
+        self.drop_where(|key| key.0 == *model && key.2 != engine).await;
+    }
+
+    /// The version if it is loaded, without loading it and without counting as a use of it.
+    pub(crate) fn loaded_now(&self, model: &ModelName, version: VersionNumber) -> Option<Arc<Servable>> {
+        let mut loaded = self.loaded.iter();
+        loaded.find(|(key, _)| (&key.0, key.1) == (model, version)).map(|(_, servable)| servable)
+    }
+
+    async fn drop_where(&self, is_dropped: impl Fn(&Key) -> bool) {
+        let loaded = self.loaded.iter().map(|(key, _)| key);
+        let dropped: Vec<Arc<Key>> = loaded.filter(|key| is_dropped(key)).collect();
+        for key in dropped {
+            self.loaded.invalidate(key.as_ref()).await;
+        }
     }
 
     /// Drops a version that was deleted. Requests that hold it finish.
     pub(crate) async fn forget(&self, model: &ModelName, version: VersionNumber) {
-        self.loaded.invalidate(&(model.clone(), version)).await;
+        self.drop_where(|key| (&key.0, key.1) == (model, version)).await;
         self.statistics.forget(model, version);
     }
 
-    async fn load_from_files(&self, model: &LiveModel, version: &Version) -> Result<Arc<Servable>, Error> {
+    async fn load_from_files(
+        &self,
+        model: &LiveModel,
+        version: &Version,
+        engine: EnginePreference,
+    ) -> Result<Arc<Servable>, Error> {
         let started = Instant::now();
         let compiled = self.compiled(version).await?;
         let runtime = self.runtime.clone();
@@ -60,7 +101,7 @@ impl Loader {
         let origin = format!("{}/{}", model.name, version.number);
         let record = version.clone();
         let plugin = tokio::task::spawn_blocking(move || {
-            let graphs = graphs_of(&registry, &runtime, &record)?;
+            let graphs = graphs_of(&registry, &runtime, &record, engine)?;
             // SAFETY: the file lies in the data folder, which only this user can write; it was put there,
             // whole, by `store_compiled` from what the compiling process wrote.
             unsafe { Plugin::load(runtime, &compiled, graphs, &origin) }.map_err(Error::from)
@@ -71,8 +112,9 @@ impl Loader {
             model: model.name.clone(),
             version: version.number,
             signature: Arc::new(version.signature.clone()),
-            plugin: Arc::new(plugin),
+            plugin: Arc::new(plugin.sharing(model.share.clone())),
             admission: model.admission.clone(),
+            service_time: Estimate::default(),
             statistics: self.statistics.of(&model.name, version.number),
         }))
     }
@@ -102,10 +144,16 @@ impl Loader {
 }
 
 /// The graphs of a version, from their files or from the cache.
-fn graphs_of(registry: &Registry, runtime: &Runtime, version: &Version) -> Result<Graphs, Error> {
+fn graphs_of(
+    registry: &Registry,
+    runtime: &Runtime,
+    version: &Version,
+    engine: EnginePreference,
+) -> Result<Graphs, Error> {
     let path = |digest| registry.artifacts().graph_path(digest);
     load_graphs(
         runtime,
+        engine.engine().unwrap_or(EngineName::Tract),
         version.graphs.iter().map(|graph| (&graph.description.name, graph.digest, path(&graph.digest))),
     )
 }
@@ -113,10 +161,11 @@ fn graphs_of(registry: &Registry, runtime: &Runtime, version: &Version) -> Resul
 /// Loads graphs, each given by its name, its digest and the file that holds it, or finds them in the cache.
 pub(crate) fn load_graphs<'a>(
     runtime: &Runtime,
+    engine: EngineName,
     graphs: impl IntoIterator<Item = (&'a String, Digest, PathBuf)>,
 ) -> Result<Graphs, Error> {
     let load = |(name, digest, path): (&String, Digest, PathBuf)| {
-        let loaded = runtime.graph_cache().get_or_load(&digest, EngineName::Tract, || std::fs::read(&path));
+        let loaded = runtime.graph_cache().get_or_load(&digest, engine, || std::fs::read(&path));
         let refused = |error| Error::new(ErrorCode::Unprocessable, format!("graph {name:?}: {error}"));
         Ok((name.clone(), loaded.map_err(refused)?))
     };

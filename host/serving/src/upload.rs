@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use modelhost_core::{Digest, ErrorCode, Hasher, ModelName, Signature};
+use modelhost_core::{Digest, EngineName, ErrorCode, Hasher, ModelName, Signature};
 use modelhost_registry::{GraphArtifact, NewVersion, Registry, Revision, TrafficShare, Version};
 use modelhost_runtime::{Examination, Graphs, Plugin, Runtime, examine};
 use tempfile::NamedTempFile;
@@ -231,6 +231,7 @@ fn graphs_aside(runtime: &Runtime, folder: &Path, examined: &Examination) -> Res
     let path = |graph| examine::graph_file(folder, graph);
     load_graphs(
         runtime,
+        EngineName::Tract,
         examined.graphs.iter().map(|graph| (&graph.description.name, graph.digest, path(graph))),
     )
 }
