@@ -6,6 +6,7 @@
 )]
 
 mod cli;
+mod configuration;
 mod connections;
 mod crash;
 mod hostile;
@@ -14,7 +15,9 @@ mod malformed;
 mod metrics;
 mod online;
 mod operate;
+mod overload;
 mod plugins;
+mod queue;
 mod records;
 mod restart;
 mod uploads;
