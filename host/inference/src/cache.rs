@@ -69,6 +69,14 @@ impl GraphCache {
         slots.len()
     }
 
+    /// Bytes that all loaded graphs keep in memory. One that is being loaded does not count yet.
+    pub fn resident_bytes(&self) -> u64 {
+        // Dropping the last owner of a graph takes a while: not under the lock of the map.
+        let graphs: Vec<Arc<Graph>> =
+            self.slots.lock().values().filter_map(|slot| slot.try_lock()?.upgrade()).collect();
+        graphs.iter().map(|graph| graph.resident_bytes()).sum()
+    }
+
     /// Whether nobody uses any graph.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -14,13 +14,28 @@ pub struct Graph {
     engine: EngineName,
     executable: Arc<dyn ExecutableGraph>,
     run_times: RunTimes,
+    /// One more owner for each plugin that carries the graph.
+    holders: Arc<()>,
 }
+
+/// Counts as one who keeps a graph, beside those who only run it.
+pub struct GraphHold(#[expect(dead_code, reason = "held to be counted")] Arc<()>);
 
 impl Graph {
     /// A graph of these bytes' digest, loaded by this engine. Graphs that should be shared come from
     /// [`crate::GraphCache`].
     pub fn new(digest: Digest, engine: EngineName, executable: Arc<dyn ExecutableGraph>) -> Graph {
-        Graph { digest, engine, executable, run_times: RunTimes::default() }
+        Graph { digest, engine, executable, run_times: RunTimes::default(), holders: Arc::default() }
+    }
+
+    /// Counts one more who keeps the graph, for as long as the answer lives.
+    pub fn hold(&self) -> GraphHold {
+        GraphHold(self.holders.clone())
+    }
+
+    /// How many keep it.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.holders) - 1
     }
 
     /// The engine that runs it.

@@ -20,6 +20,6 @@ pub use cache::GraphCache;
 pub use engine::{Engine, ExecutableGraph, LoadError, RunError, RunLimits};
 pub use engines::{EngineStatus, Engines};
 pub use executor::{BatchingPolicy, ComputeError, ComputeOptions, Executor, Priority};
-pub use graph::Graph;
+pub use graph::{Graph, GraphHold};
 pub use settings::{BatchingSettings, InferenceSettings};
 pub use tract::TractEngine;

@@ -288,6 +288,7 @@ fn number_version(number: VersionNumber, new: NewVersion) -> Version {
         uploaded_by: new.uploaded_by,
         signature: new.signature,
         graphs: new.graphs,
+        samples: new.samples,
         metadata: new.metadata,
         compiled_size_bytes: new.compiled_size_bytes,
     }

@@ -87,16 +87,3 @@ pub struct CallOptions {
     /// Which calls of a graph go first.
     pub priority: Priority,
 }
-
-/// A parameter of a request, beside its tensors.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Parameter {
-    /// `true` or `false`.
-    Boolean(bool),
-    /// A whole number.
-    Integer(i64),
-    /// Any other number.
-    Number(f64),
-    /// A text.
-    Text(String),
-}

@@ -6,14 +6,14 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use modelhost_core::{ComponentMetadata, Digest, GraphDescription};
+use modelhost_core::{ComponentMetadata, Digest, GraphDescription, SampleSection};
 use modelhost_inference::{Engine as _, TractEngine};
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
 use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 
 use crate::engine::compiling_engine;
-use crate::inspect::{Inspection, inspect};
+use crate::inspect::{Inspection, Sections, inspect};
 use crate::refusal::{Refusal, RefusalReport};
 use crate::sandbox::last_sentence;
 use crate::settings::CompilationLimits;
@@ -28,6 +28,8 @@ pub struct Examination {
     pub imports: Vec<String>,
     /// The graphs that it carries.
     pub graphs: Vec<ExaminedGraph>,
+    /// The requests that it brings along.
+    pub samples: Vec<SampleSection>,
     /// What it says about itself.
     pub metadata: ComponentMetadata,
     /// Bytes of compiled code.
@@ -113,6 +115,7 @@ fn examine(bytes: &[u8], output: &Path) -> anyhow::Result<Result<Examination, Re
     Ok(Ok(Examination {
         imports: inspection.imports,
         graphs,
+        samples: samples(&inspection.samples),
         metadata: inspection.metadata,
         compiled_size_bytes: compiled.len() as u64,
     }))
@@ -151,6 +154,15 @@ fn examine_graphs(
         });
     }
     Ok(Ok(graphs))
+}
+
+fn samples(sections: &Sections) -> Vec<SampleSection> {
+    let section = |(name, range): &(String, std::ops::Range<usize>)| SampleSection {
+        name: name.clone(),
+        offset: range.start as u64,
+        size_bytes: range.len() as u64,
+    };
+    sections.iter().map(section).collect()
 }
 
 /// Where the process put a graph.

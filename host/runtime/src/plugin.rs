@@ -7,13 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use modelhost_core::{Signature, TensorDescription};
-use modelhost_inference::Priority;
+use modelhost_core::{Parameter, Signature, TensorDescription};
+use modelhost_inference::{Graph, GraphHold, Priority};
 use wasmtime::component::Component;
 
 use crate::bindings::PluginPre;
-use crate::call::{CallError, CallOptions, Parameter};
+use crate::call::{CallError, CallOptions};
 use crate::memory_budget::MemoryBudget;
+use crate::recorder::Recorder;
 use crate::refusal::Refusal;
 use crate::runtime::Runtime;
 use crate::sandbox::{Answer, NamedTensors, Sandbox, last_sentence};
@@ -29,17 +30,22 @@ pub struct Plugin {
     /// Model and version, such as `income/3`, for the log.
     origin: Arc<str>,
     memory: Arc<MemoryBudget>,
+    /// Says of each graph that it has a user.
+    _holds: Vec<GraphHold>,
     share: Share,
 }
 
-/// Bytes that a plugin holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a plugin takes of the host's memory, beside its compiled code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PluginMemory {
-    /// While no call runs: machine code, of which the system may drop pages, and graphs. Graphs that several plugins
-    /// have in common are counted for each.
-    pub at_rest: u64,
-    /// Memories and tensors of the calls that run now.
-    pub in_use: u64,
+    /// Of networks that nobody else runs.
+    pub graph_bytes: u64,
+    /// Of networks that other plugins run too.
+    pub shared_graph_bytes: u64,
+    /// Of sandboxes and tensors, now.
+    pub in_use_bytes: u64,
+    /// The same, at most.
+    pub peak_in_use_bytes: u64,
 }
 
 impl Plugin {
@@ -77,10 +83,36 @@ impl Plugin {
             share: runtime.share(scheduling),
             runtime,
             pre,
+            _holds: distinct(&graphs).map(|graph| graph.hold()).collect(),
             graphs: Arc::new(graphs),
             origin: origin.into(),
             memory,
         })
+    }
+
+    /// What it takes of the host's memory.
+    pub fn memory(&self) -> PluginMemory {
+        let (mut graph_bytes, mut shared_graph_bytes) = (0, 0);
+        for graph in distinct(&self.graphs) {
+            let bytes = if graph.holders() > 1 { &mut shared_graph_bytes } else { &mut graph_bytes };
+            *bytes += graph.resident_bytes();
+        }
+        PluginMemory {
+            graph_bytes,
+            shared_graph_bytes,
+            in_use_bytes: self.memory.used() as u64,
+            peak_in_use_bytes: self.memory.peak() as u64,
+        }
+    }
+
+    /// The networks that it carries.
+    pub fn graphs(&self) -> &Graphs {
+        &self.graphs
+    }
+
+    /// What runs it.
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
     }
 
     /// The same plugin as one of those that have this share of the machine together.
@@ -93,14 +125,6 @@ impl Plugin {
     /// share.
     pub fn set_scheduling(&self, scheduling: Scheduling) {
         self.share.set(scheduling);
-    }
-
-    /// Bytes that it holds at this moment.
-    pub fn memory(&self) -> PluginMemory {
-        let code = self.pre.instance_pre().component().image_range();
-        let code = (code.end as usize).saturating_sub(code.start as usize) as u64;
-        let graphs: u64 = self.graphs.values().map(|graph| graph.resident_bytes()).sum();
-        PluginMemory { at_rest: code + graphs, in_use: self.memory.used() as u64 }
     }
 
     /// Starts the plugin once and asks what it takes and answers.
@@ -135,11 +159,26 @@ impl Plugin {
         parameters: Vec<(String, Parameter)>,
         options: CallOptions,
     ) -> Result<Answer, CallError> {
+        self.predict_recorded(signature, inputs, parameters, options, None).await
+    }
+
+    /// The same, and takes down what is computed.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn predict_recorded(
+        self: &Arc<Self>,
+        signature: &Arc<Signature>,
+        inputs: NamedTensors,
+        parameters: Vec<(String, Parameter)>,
+        options: CallOptions,
+        recorder: Option<Arc<Recorder>>,
+    ) -> Result<Answer, CallError> {
         let plugin = self.clone();
         let signature = signature.clone();
         let call = move |deadline| async move {
-            let mut answer =
-                plugin.sandbox(deadline, options.priority).await?.predict(inputs, parameters).await?;
+            let mut sandbox = plugin.sandbox_with(deadline, options.priority, recorder).await?;
+            let mut answer = sandbox.predict(inputs, parameters).await?;
             answer.outputs = in_signature_order(&signature, answer.outputs)?;
             Ok(answer)
         };
@@ -152,6 +191,15 @@ impl Plugin {
     /// # Errors
     /// [`CallError::Overloaded`] where all sandboxes are taken; a plugin that traps when it starts.
     pub async fn sandbox(&self, deadline: Instant, priority: Priority) -> Result<Sandbox, CallError> {
+        self.sandbox_with(deadline, priority, None).await
+    }
+
+    async fn sandbox_with(
+        &self,
+        deadline: Instant,
+        priority: Priority,
+        recorder: Option<Arc<Recorder>>,
+    ) -> Result<Sandbox, CallError> {
         let call = CallContext {
             graphs: self.graphs.clone(),
             origin: self.origin.clone(),
@@ -159,10 +207,19 @@ impl Plugin {
             scheduling: self.share.scheduling(),
             deadline,
             priority,
+            recorder,
         };
         let state = CallState::new(self.runtime.services(), call);
         Sandbox::start(self.runtime.engine(), &self.pre, state).await
     }
+}
+
+/// Each network once, whatever the number of names that it has.
+fn distinct(graphs: &Graphs) -> impl Iterator<Item = &Arc<Graph>> {
+    let is_first = |(index, graph): &(usize, &Arc<Graph>)| {
+        graphs.values().take(*index).all(|earlier| !Arc::ptr_eq(earlier, graph))
+    };
+    graphs.values().enumerate().filter(is_first).map(|(_, graph)| graph)
 }
 
 fn in_signature_order(signature: &Signature, mut outputs: NamedTensors) -> Result<NamedTensors, CallError> {

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use modelhost_inference::{Engines, Executor, GraphCache, InferenceSettings};
+use modelhost_inference::{
+    ComputeError, ComputeOptions, Engines, Executor, Graph, GraphCache, InferenceSettings, RunLimits,
+};
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
@@ -13,6 +15,7 @@ use crate::call::CallError;
 use crate::engine::{compilation_key, serving_engine};
 use crate::host::linker;
 use crate::memory_budget::MemoryBudget;
+use crate::sandbox::NamedTensors;
 use crate::scheduling::{Scheduling, Share};
 use crate::services::Services;
 use crate::settings::RuntimeSettings;
@@ -99,6 +102,21 @@ impl Runtime {
 
     pub(crate) fn services(&self) -> &Arc<Services> {
         &self.services
+    }
+
+    /// Runs a network by itself, within the limits of a call. One that is known to be quick runs on the calling thread.
+    ///
+    /// # Errors
+    /// [`ComputeError`].
+    pub async fn compute(
+        &self,
+        graph: &Arc<Graph>,
+        inputs: NamedTensors,
+        timeout: Duration,
+    ) -> Result<NamedTensors, ComputeError> {
+        let deadline = Instant::now() + timeout.min(self.settings.limits.wall_time());
+        let limits = RunLimits::new(deadline, self.settings.limits.graph_memory_bytes);
+        self.services.executor.compute(graph, inputs, ComputeOptions::alone(limits)).await
     }
 
     /// Runs a call on the plugin threads, when a sandbox is free, and ends it when its time is over or

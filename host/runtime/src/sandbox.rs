@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use modelhost_core::{Signature, Tensor, TensorDescription};
+use modelhost_core::{Parameter, Signature, Tensor, TensorDescription};
 use wasmtime::component::Resource;
 use wasmtime::{Engine, Store};
 
 use crate::bindings::exports::modelhost::plugin::predictor;
 use crate::bindings::{Plugin as Bindings, PluginPre};
-use crate::call::{CallError, Parameter};
+use crate::call::CallError;
 use crate::state::{CallState, InferenceTime, LimitExceeded, PluginTensor};
 
 /// Named tensors, in the order in which they came.

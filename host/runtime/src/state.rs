@@ -14,6 +14,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::bindings::wasi::nn::errors::ErrorCode;
 use crate::log::CallLog;
 use crate::memory_budget::{MemoryBudget, MemoryShare};
+use crate::recorder::Recorder;
 use crate::scheduling::Scheduling;
 use crate::services::Services;
 use crate::settings::CallLimits;
@@ -100,6 +101,8 @@ pub struct CallState {
     pub deadline: Instant,
     /// Which calls of a graph go first.
     pub priority: Priority,
+    /// Takes down what is computed, where that is wanted.
+    pub recorder: Option<Arc<Recorder>>,
     /// What the plugin writes.
     pub log: CallLog,
     /// The first limit that was hit.
@@ -124,6 +127,8 @@ pub struct CallContext {
     pub deadline: Instant,
     /// Which calls of a graph go first.
     pub priority: Priority,
+    /// Takes down what is computed, where that is wanted.
+    pub recorder: Option<Arc<Recorder>>,
 }
 
 /// The part of a call that was inference.
@@ -168,6 +173,7 @@ impl CallState {
             scheduling: call.scheduling,
             deadline: call.deadline,
             priority: call.priority,
+            recorder: call.recorder,
             log,
             exceeded: None,
             inference: InferenceTime::default(),

@@ -5,9 +5,9 @@ use std::time::Duration;
 use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use modelhost_core::{ErrorCode, InvalidName};
+use modelhost_protocol::{DecodeError, EncodeError};
 use serde::Serialize;
 
-use crate::codec::{DecodeError, EncodeError};
 use crate::reply::{Reply, json};
 
 /// The most that a client is told to wait: what is expected to last longer may as well be over sooner.

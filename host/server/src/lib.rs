@@ -1,4 +1,4 @@
-//! The HTTP API of modelhost: sockets, limits, routes, the JSON of the Open Inference Protocol under `/v2`,
+//! The HTTP API of modelhost: sockets, limits, routes, the Open Inference Protocol under `/v2`,
 //! and modelhost's own API under `/v1`. What a request means is for `serving` to say; only this crate knows
 //! HTTP.
 //!
@@ -33,12 +33,10 @@
 
 mod activity;
 mod body;
-pub mod codec;
 mod connection;
 mod error;
 mod handlers;
 mod headers;
-mod object;
 mod reply;
 mod request_record;
 mod routes;

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::host::{ModelHost, deployed_version};
 use crate::live::{Deployed, LiveModel};
 use crate::operate::finish;
+use crate::residency::Resident;
 use crate::servable::Servable;
 
 impl ModelHost {
@@ -63,11 +64,18 @@ impl ModelHost {
             move |registry: &modelhost_registry::Registry| registry.configure(&name, configuration, expected);
         let generation = self.with_registry(change).await?;
         let record = self.read_record(&live.name).await?;
-        match loaded {
-            None => live.set_record(record),
-            Some(loaded) => {
-                live.set(record, loaded.map_or(Deployed::Nothing, Deployed::Ready));
-                self.loader.keep_only(&live.name, live.state().engine()).await;
+        let Some(loaded) = loaded else {
+            live.set_record(record);
+            return Ok(generation);
+        };
+        let deployed = loaded.as_ref().map(|(servable, _)| servable.clone());
+        live.set(record, deployed.map_or(Deployed::Nothing, Deployed::Ready));
+        let servables: Vec<Arc<Servable>> = live.servables.lock().values().cloned().collect();
+        for servable in servables {
+            match loaded.as_ref().filter(|(deployed, _)| Arc::ptr_eq(deployed, &servable)) {
+                Some((_, resident)) => servable.replace(resident),
+                // The next request loads it, with the engine that is configured now.
+                None => servable.evict(),
             }
         }
         Ok(generation)
@@ -79,7 +87,7 @@ impl ModelHost {
         live: &LiveModel,
         record: &Model,
         engine: EnginePreference,
-    ) -> Result<Option<Arc<Servable>>, Error> {
+    ) -> Result<Option<(Arc<Servable>, Arc<Resident>)>, Error> {
         let number = deployed_version(record.deployment.as_ref());
         let Some(version) = number.and_then(|number| record.version(number)) else { return Ok(None) };
         let refused = |error: Error| match error.code {
@@ -89,7 +97,9 @@ impl ModelHost {
                 format!("version {} does not load with engine {}: {error}", version.number, name_of(engine)),
             ),
         };
-        self.loader.load_on(live, version, engine).await.map(Some).map_err(refused)
+        let servable = self.loader.servable(live, version);
+        let resident = servable.load_anew(engine).await.map_err(refused)?;
+        Ok(Some((servable, resident)))
     }
 }
 

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use modelhost_core::{AliasName, EnginePreference, ErrorCode, ModelConfiguration, ModelName, VersionNumber};
-use modelhost_registry::Model;
+use modelhost_core::{AliasName, Digest, ErrorCode, ModelConfiguration, ModelName, VersionNumber};
+use modelhost_registry::{Model, Version};
 use modelhost_runtime::{Runtime, Share};
+use parking_lot::Mutex;
 
 use crate::admission::{Admission, Slots};
 use crate::configuration::Defaults;
@@ -29,7 +30,7 @@ pub enum VersionSelector {
 pub(crate) struct LiveModels {
     models: ArcSwap<HashMap<ModelName, Arc<LiveModel>>>,
     /// Only for additions: the map is replaced as a whole.
-    adding: parking_lot::Mutex<()>,
+    adding: Mutex<()>,
     defaults: Arc<Defaults>,
     slots: Arc<Slots>,
     runtime: Arc<Runtime>,
@@ -43,6 +44,10 @@ pub(crate) struct LiveModel {
     pub(crate) share: Share,
     defaults: Arc<Defaults>,
     state: ArcSwap<LiveState>,
+    /// Its versions that were asked for, in memory or not.
+    pub(crate) servables: Mutex<BTreeMap<VersionNumber, Arc<Servable>>>,
+    /// How it is to be served, for whoever loads one of its versions.
+    pub(crate) configuration: Arc<ArcSwap<ModelConfiguration>>,
     /// Changes of one model come one after the other, in memory as in the registry.
     pub(crate) changing: tokio::sync::Mutex<()>,
 }
@@ -71,20 +76,28 @@ impl LiveModels {
     pub(crate) fn new(defaults: Defaults, slots: Arc<Slots>, runtime: Arc<Runtime>) -> LiveModels {
         LiveModels {
             models: ArcSwap::default(),
-            adding: parking_lot::Mutex::new(()),
+            adding: Mutex::new(()),
             defaults: Arc::new(defaults),
             slots,
             runtime,
         }
     }
 
-    /// All of them, in no order; those that have no version any more included.
+    pub(crate) fn get(&self, name: &ModelName) -> Option<Arc<LiveModel>> {
+        self.models.load().get(name).cloned()
+    }
+
+    /// All models.
     pub(crate) fn all(&self) -> Vec<Arc<LiveModel>> {
         self.models.load().values().cloned().collect()
     }
 
-    pub(crate) fn get(&self, name: &ModelName) -> Option<Arc<LiveModel>> {
-        self.models.load().get(name).cloned()
+    /// A version of these bytes, of whichever model.
+    pub(crate) fn version_of_bytes(&self, digest: &Digest) -> Option<Version> {
+        self.models.load().values().find_map(|model| {
+            let record = model.state().record.clone()?;
+            record.versions.iter().find(|version| version.digest == *digest).cloned()
+        })
     }
 
     /// The model of this name, made if it is new.
@@ -103,6 +116,8 @@ impl LiveModels {
             share: self.runtime.share(self.defaults.scheduling(&nothing)),
             defaults: self.defaults.clone(),
             state: ArcSwap::default(),
+            servables: Mutex::default(),
+            configuration: Arc::default(),
             changing: tokio::sync::Mutex::new(()),
         });
         let mut models = HashMap::clone(&self.models.load());
@@ -133,6 +148,7 @@ impl LiveModel {
         if configuration != configured(before.record.as_deref()) {
             self.admission.set_limits(self.defaults.limits(&configuration));
             self.share.set(self.defaults.scheduling(&configuration));
+            self.configuration.store(Arc::new(configuration));
         }
         let aliases = record.as_ref().map(|model| model.aliases.clone()).unwrap_or_default();
         self.state.store(Arc::new(LiveState { record: record.map(Arc::new), aliases, deployed }));
@@ -140,11 +156,6 @@ impl LiveModel {
 }
 
 impl LiveState {
-    /// Which engine is to run the graphs of the model.
-    pub(crate) fn engine(&self) -> EnginePreference {
-        self.record.as_ref().map_or_else(EnginePreference::default, |model| model.configuration.engine)
-    }
-
     /// The version that answers by default.
     ///
     /// # Errors
@@ -181,11 +192,7 @@ impl LiveState {
     ///
     /// # Errors
     /// [`ErrorCode::NotFound`].
-    pub(crate) fn version(
-        &self,
-        name: &ModelName,
-        number: VersionNumber,
-    ) -> Result<&modelhost_registry::Version, Error> {
+    pub(crate) fn version(&self, name: &ModelName, number: VersionNumber) -> Result<&Version, Error> {
         let record = self.record.as_deref().ok_or_else(|| unknown_model(name))?;
         record
             .version(number)

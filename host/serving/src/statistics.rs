@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use prometheus::core::{AtomicU64, GenericCounter, GenericCounterVec};
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 
+use crate::servable::MemoryUsage;
 use crate::totals::{Totals, VersionStatistics};
 
 type Counter = GenericCounter<AtomicU64>;
@@ -30,6 +31,9 @@ pub(crate) struct Statistics {
     load_seconds: prometheus::GaugeVec,
     /// Of every version that was loaded since the start, and not deleted.
     totals: Mutex<HashMap<(ModelName, VersionNumber), Arc<Totals>>>,
+    loads: CounterVec,
+    is_loaded: IntGaugeVec,
+    memory: IntGaugeVec,
 }
 
 /// How the time of one request was spent.
@@ -61,7 +65,13 @@ pub struct ModelStatistics {
     compute_infer_us: Counter,
     compute_output_us: Counter,
     totals: Arc<Totals>,
+    is_loaded: IntGauge,
+    /// In the order of [`MEMORY_STATES`].
+    memory: [IntGauge; MEMORY_STATES.len()],
 }
+
+/// The values of the label `state` of `modelhost_model_memory_bytes`.
+const MEMORY_STATES: [&str; 5] = ["code", "graphs", "shared_graphs", "in_use", "peak_in_use"];
 
 const LABELS: [&str; 2] = ["model", "version"];
 
@@ -83,6 +93,22 @@ impl Statistics {
             &LABELS,
         )?;
         registry.register(Box::new(load_seconds.clone()))?;
+        let is_loaded = IntGaugeVec::new(
+            Opts::new(
+                "modelhost_model_loaded",
+                "1 where the version is in memory, 0 where its next request loads it",
+            ),
+            &LABELS,
+        )?;
+        registry.register(Box::new(is_loaded.clone()))?;
+        let memory = IntGaugeVec::new(
+            Opts::new(
+                "modelhost_model_memory_bytes",
+                "Memory of the version: at rest of code and networks, in use of sandboxes and tensors",
+            ),
+            &["model", "version", "state"],
+        )?;
+        registry.register(Box::new(memory.clone()))?;
         Ok(Statistics {
             success: counter("nv_inference_request_success", "Requests that were answered", &LABELS)?,
             failure: counter(
@@ -92,6 +118,13 @@ impl Statistics {
             )?,
             inferences: counter("nv_inference_count", "Inferences, batched ones counted each", &LABELS)?,
             executions: counter("nv_inference_exec_count", "Executions, a batch counted once", &LABELS)?,
+            loads: counter(
+                "modelhost_model_loads",
+                "Times that the version was brought into memory",
+                &LABELS,
+            )?,
+            is_loaded,
+            memory,
             pending,
             request_us: counter(
                 "nv_inference_request_duration_us",
@@ -133,6 +166,9 @@ impl Statistics {
             compute_input_us: counter(&self.compute_input_us),
             compute_infer_us: counter(&self.compute_infer_us),
             compute_output_us: counter(&self.compute_output_us),
+            is_loaded: self.is_loaded.with_label_values(&labels),
+            memory: MEMORY_STATES
+                .map(|state| self.memory.with_label_values(&[labels[0].as_str(), labels[1].as_str(), state])),
             failure: self.failure.clone(),
             totals: self.totals.lock().entry((model.clone(), version)).or_default().clone(),
             labels,
@@ -166,6 +202,7 @@ impl Statistics {
     pub(crate) fn record_load(&self, model: &ModelName, version: VersionNumber, time: Duration) {
         let labels = [model.to_string(), version.to_string()];
         self.load_seconds.with_label_values(&labels).set(time.as_secs_f64());
+        self.loads.with_label_values(&labels).inc();
     }
 
     /// Drops the series of a deleted version: numbers are never used again.
@@ -180,6 +217,7 @@ impl Statistics {
             &self.compute_input_us,
             &self.compute_infer_us,
             &self.compute_output_us,
+            &self.loads,
         ];
         // A series that was never made is no failure.
         for family in counters {
@@ -188,6 +226,10 @@ impl Statistics {
         for reason in ["REJECTED", "CANCELED", "BACKEND", "OTHER"] {
             let _ = self.failure.remove_label_values(&[labels[0].as_str(), labels[1].as_str(), reason]);
         }
+        for state in MEMORY_STATES {
+            let _ = self.memory.remove_label_values(&[labels[0].as_str(), labels[1].as_str(), state]);
+        }
+        let _ = self.is_loaded.remove_label_values(&labels);
         let _ = self.pending.remove_label_values(&labels);
         let _ = self.load_seconds.remove_label_values(&labels);
         self.totals.lock().remove(&(model.clone(), version));
@@ -211,6 +253,23 @@ impl ModelStatistics {
         self.compute_infer_us.inc_by(microseconds(times.compute_infer));
         self.compute_output_us.inc_by(microseconds(times.compute_output));
         self.totals.add_success(times);
+    }
+
+    /// Shows what the version takes of memory now.
+    pub(crate) fn record_memory(&self, usage: &MemoryUsage) {
+        let MemoryUsage {
+            loaded,
+            code_bytes,
+            graph_bytes,
+            shared_graph_bytes,
+            in_use_bytes,
+            peak_in_use_bytes,
+        } = *usage;
+        self.is_loaded.set(loaded.into());
+        let states = [code_bytes, graph_bytes, shared_graph_bytes, in_use_bytes, peak_in_use_bytes];
+        for (gauge, bytes) in self.memory.iter().zip(states) {
+            gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
     }
 
     /// Counts a request that got no answer after this time; also one that failed before it came this far, such as a

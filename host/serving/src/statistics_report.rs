@@ -1,25 +1,23 @@
-//! What was counted, gathered for those who ask: every version that was loaded since the host started.
-
-use std::sync::Arc;
+//! What was counted, gathered for those who ask: every version that was asked for since the host started.
 
 use modelhost_core::{ModelName, VersionNumber};
 
 use crate::error::Error;
 use crate::host::ModelHost;
 use crate::live::{LiveModel, VersionSelector};
-use crate::servable::Servable;
-use crate::totals::{MemoryUsage, VersionStatistics};
+use crate::servable::MemoryUsage;
+use crate::totals::{MemoryOfKind, VersionStatistics};
 
 impl ModelHost {
-    /// The statistics of all versions of all models that were loaded since the host started, by name and number.
+    /// The statistics of all versions of all models that were asked for since the host started, by name and number.
     pub fn all_statistics(&self) -> Vec<VersionStatistics> {
         let mut statistics: Vec<_> = self.live.all().iter().flat_map(|live| self.of_model(live)).collect();
         statistics.sort_by(|one, other| one.name.cmp(&other.name));
         statistics
     }
 
-    /// The statistics of one model: of all its versions that were loaded since the host started, or of the one that is
-    /// asked for, loaded or not.
+    /// The statistics of one model: of all its versions that were asked for since the host started, or of the one that is
+    /// named, asked for or not.
     ///
     /// # Errors
     /// Unknown model, version or alias.
@@ -48,20 +46,20 @@ impl ModelHost {
 
     fn of_version(&self, live: &LiveModel, number: VersionNumber) -> VersionStatistics {
         let mut statistics = self.loader.statistics.report(&live.name, number);
-        let deployed = live.state().deployed_with(number);
-        let loaded = deployed.or_else(|| self.loader.loaded_now(&live.name, number));
-        statistics.memory_usage = loaded.iter().map(memory_usage).collect();
+        let servable = live.servables.lock().get(&number).cloned();
+        let memory = servable.map(|servable| servable.memory_usage()).filter(|memory| memory.loaded);
+        statistics.memory_usage = memory.iter().map(of_kind).collect();
         statistics
     }
 }
 
-fn memory_usage(servable: &Arc<Servable>) -> MemoryUsage {
-    let memory = servable.memory();
-    MemoryUsage {
+fn of_kind(memory: &MemoryUsage) -> MemoryOfKind {
+    let at_rest = memory.code_bytes + memory.graph_bytes + memory.shared_graph_bytes;
+    MemoryOfKind {
         kind: "CPU".to_owned(),
         id: 0,
-        byte_size: memory.at_rest + memory.in_use,
-        at_rest_byte_size: memory.at_rest,
-        in_use_byte_size: memory.in_use,
+        byte_size: at_rest + memory.in_use_bytes,
+        at_rest_byte_size: at_rest,
+        in_use_byte_size: memory.in_use_bytes,
     }
 }

@@ -25,7 +25,7 @@ pub struct VersionStatistics {
     /// Where the time went.
     pub inference_stats: InferenceStatistics,
     /// What the version holds in memory now; empty where it is not loaded.
-    pub memory_usage: Vec<MemoryUsage>,
+    pub memory_usage: Vec<MemoryOfKind>,
 }
 
 /// The parts of the time of all requests.
@@ -60,7 +60,7 @@ pub struct Timed {
 
 /// Memory of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemoryUsage {
+pub struct MemoryOfKind {
     /// Always `CPU`.
     #[serde(rename = "type")]
     pub kind: String,

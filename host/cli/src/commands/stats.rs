@@ -65,7 +65,7 @@ fn describe(answer: &Answer) -> Result<String, Failure> {
 
 fn row(version: &VersionStatistics) -> [String; 12] {
     let statistics = &version.inference_stats;
-    let bytes = |of: fn(&modelhost_serving::MemoryUsage) -> u64| match version.memory_usage.as_slice() {
+    let bytes = |of: fn(&modelhost_serving::MemoryOfKind) -> u64| match version.memory_usage.as_slice() {
         [] => String::new(),
         used => BinaryBytes(used.iter().map(of).sum()).to_string(),
     };

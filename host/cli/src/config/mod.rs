@@ -136,13 +136,13 @@ mod tests {
 
     #[test]
     fn later_sources_win() {
-        let file = "data_dir = 'file'\n[serving]\nmax_idle_versions = 1\nmax_upload_bytes = 2\n[runtime.limits]\nhandles = 3";
+        let file = "data_dir = 'file'\n[serving]\nloaded_bytes = 1\nmax_upload_bytes = 2\n[runtime.limits]\nhandles = 3";
         let environment =
             [("MODELHOST_DATA_DIR", "environment"), ("MODELHOST_SERVING_MAX_UPLOAD_BYTES", "20")];
         let config = load(file, &environment, Some("flag")).unwrap().config;
         assert_eq!(config.data_dir, PathBuf::from("flag"));
         assert_eq!(config.serving.max_upload_bytes, 20);
-        assert_eq!(config.serving.max_idle_versions, 1);
+        assert_eq!(config.serving.loaded_bytes, 1);
         assert_eq!(config.runtime.limits.handles, 3);
         assert_eq!(config.server, ServerSettings::default());
         assert_eq!(load(file, &environment, None).unwrap().config.data_dir, PathBuf::from("environment"));

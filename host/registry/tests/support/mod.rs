@@ -54,7 +54,9 @@ pub fn store(registry: &Registry, content: u64) -> (NewVersion, Vec<Reservation>
             description: GraphDescription { name: "main".into(), inputs: vec![input], outputs: vec![] },
             digest: graph_digest,
             size_bytes: graph.len() as u64,
+            engine_choice: None,
         }],
+        samples: Vec::new(),
         metadata: ComponentMetadata { name: Some("zwölf\n\"".into()), ..ComponentMetadata::default() },
         compiled_size_bytes: 12,
     };

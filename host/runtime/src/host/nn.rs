@@ -155,6 +155,9 @@ impl inference::HostGraphExecutionContext for CallState {
                 }
             }
         }
+        if let Some(recorder) = &self.recorder {
+            recorder.record(graph.digest(), &tensors);
+        }
         let options = ComputeOptions {
             limits: RunLimits::new(self.deadline, self.limits().graph_memory_bytes),
             batching,

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, StatusCode};
 use modelhost_core::{Signature, Tensor};
+use modelhost_protocol::{InferRequest, InferResponse, decode_request, encode_response};
 use modelhost_serving::{RequestOptions, Servable};
 
 use super::{model_name, version_selector};
 use crate::body::BodyLimits;
-use crate::codec::{InferRequest, InferResponse, decode_request, encode_response};
 use crate::error::ApiError;
 use crate::headers::INFERENCE_HEADER_CONTENT_LENGTH;
 use crate::reply::{Reply, json_text};
@@ -30,7 +30,7 @@ const MAX_DISCARDED_BYTES: u64 = 64 << 10;
 pub(super) async fn infer(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let model = model_name(call)?;
     let selector = version_selector(call)?;
-    let servable = call.shared.host.servable(&model, &selector).await?;
+    let servable = call.shared.host.servable(&model, &selector)?;
     call.record.model = Some(model);
     call.record.version = Some(servable.version());
     let arrived = Instant::now();

@@ -67,7 +67,7 @@ pub(super) fn ready(call: &Call<'_>) -> Reply {
 pub(super) async fn model_ready(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let model = model_name(call)?;
     let selector = version_selector(call)?;
-    let ready = match call.shared.host.servable(&model, &selector).await {
+    let ready = match call.shared.host.ready_servable(&model, &selector).await {
         Ok(servable) => {
             call.record.version = Some(servable.version());
             true

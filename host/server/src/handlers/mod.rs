@@ -11,12 +11,12 @@ mod upload;
 
 use http::Method;
 use modelhost_core::{ErrorCode, ModelName};
+use modelhost_protocol::Object;
 use modelhost_serving::VersionSelector;
 use serde::de::DeserializeOwned;
 
 use crate::body::BodyLimits;
 use crate::error::ApiError;
-use crate::object::Object;
 use crate::reply::Reply;
 use crate::routes::Endpoint;
 use crate::service::Call;

@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use modelhost_server::codec::decode_request;
+use modelhost_protocol::decode_request;
 
 struct Counting;
 

@@ -4,17 +4,16 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use modelhost_core::{Datatype, InvalidTensor, MAX_RANK, Tensor};
-use modelhost_serving::Parameter;
+use modelhost_core::{Datatype, InvalidTensor, MAX_RANK, Parameter, Tensor};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::bounded::Bounded;
-use super::data::DataError;
-use super::elements::parse_elements;
-use super::parameters::Parameters;
-use super::shortened;
+use crate::bounded::Bounded;
+use crate::data::DataError;
+use crate::elements::parse_elements;
 use crate::object::Object;
+use crate::parameters::Parameters;
+use crate::shortened;
 
 /// Inputs, and outputs, of one request. No real model comes near.
 const MAX_TENSORS: usize = 1024;

@@ -6,12 +6,12 @@
 
 use modelhost_core::Datatype;
 
-use super::data::{DataError, for_each_element};
-use super::shortened;
+use crate::data::{DataError, for_each_element};
+use crate::shortened;
 
 /// Turns `json`, one valid JSON value, into the elements of a tensor, in the layout of
 /// [`modelhost_core::Tensor`]. `elements` is the product of `shape`. `None`: the datatype has no JSON form.
-pub(super) fn parse_elements(
+pub(crate) fn parse_elements(
     datatype: Datatype,
     shape: &[u64],
     elements: u64,

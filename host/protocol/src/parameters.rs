@@ -2,21 +2,21 @@
 
 use std::fmt;
 
-use modelhost_serving::Parameter;
+use modelhost_core::Parameter;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
-use super::shortened;
+use crate::shortened;
 
 /// More than this in one object are refused; the protocol knows about a dozen.
 const MAX_PARAMETERS: usize = 256;
 
 /// The parameters of a request or of one of its tensors, in their order, without duplicates.
 #[derive(Debug, Default)]
-pub(super) struct Parameters(pub(super) Vec<(String, Parameter)>);
+pub(crate) struct Parameters(pub(crate) Vec<(String, Parameter)>);
 
 impl Parameters {
     /// Takes a parameter out, for one that the server itself answers to.
-    pub(super) fn take(&mut self, name: &str) -> Option<Parameter> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<Parameter> {
         let index = self.0.iter().position(|(known, _)| known == name)?;
         Some(self.0.remove(index).1)
     }

@@ -3,7 +3,7 @@
 
 use modelhost_core::{Datatype, Tensor};
 
-use super::decode_request;
+use crate::decode_request;
 
 /// A request with one input named "x", whose remaining fields are given.
 fn request(fields: &str) -> String {

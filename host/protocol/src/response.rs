@@ -4,7 +4,7 @@ use modelhost_core::{Datatype, ModelName, Tensor, VersionNumber};
 use serde::Serialize;
 use serde::ser::{Error as _, SerializeSeq, Serializer};
 
-use super::shortened;
+use crate::shortened;
 
 /// What a response says.
 #[derive(Clone, Copy, Debug)]

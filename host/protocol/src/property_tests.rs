@@ -5,7 +5,7 @@ use modelhost_core::{Datatype, ModelName, Tensor, VersionNumber};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::{InferResponse, decode_request, encode_response};
+use crate::{InferResponse, decode_request, encode_response};
 
 fn shapes() -> impl Strategy<Value = Vec<u64>> {
     prop::collection::vec(0_u64..4, 0..5)

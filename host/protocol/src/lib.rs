@@ -9,17 +9,21 @@
 mod bounded;
 mod data;
 mod elements;
+mod object;
 mod parameters;
 mod request;
 mod response;
+mod sample;
 
 #[cfg(test)]
 mod malformed_tests;
 #[cfg(test)]
 mod property_tests;
 
+pub use object::Object;
 pub use request::{DecodeError, InferRequest, decode_request};
 pub use response::{EncodeError, InferResponse, encode_response};
+pub use sample::decode_sample;
 
 /// The start of a text from outside, which may be of any length: enough to recognise it in a message.
 fn shortened(text: &str) -> String {

@@ -8,7 +8,7 @@ use modelhost_core::MAX_RANK;
 
 /// Why `data` does not fit its shape or its datatype.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DataError {
+pub(crate) enum DataError {
     /// Not an array at all.
     #[error("data is {found}: expected an array")]
     NotAnArray { found: String },
@@ -88,7 +88,7 @@ fn plain_length(text: &str) -> usize {
 
 /// Calls `visit` with the index and the text of each element of `json`, which must be one valid JSON value.
 /// `elements` is the product of `shape`, which has at most [`MAX_RANK`] entries.
-pub(super) fn for_each_element<'a>(
+pub(crate) fn for_each_element<'a>(
     json: &'a str,
     shape: &[u64],
     elements: u64,
@@ -97,7 +97,7 @@ pub(super) fn for_each_element<'a>(
     let mut tokens = Tokens { rest: json };
     match tokens.next() {
         Some(Token::Open) => {}
-        Some(Token::Scalar(found)) => return Err(DataError::NotAnArray { found: super::shortened(found) }),
+        Some(Token::Scalar(found)) => return Err(DataError::NotAnArray { found: crate::shortened(found) }),
         Some(Token::Close) | None => return Err(DataError::NotAnArray { found: "empty".into() }),
     }
     let is_nested = matches!(Tokens { rest: tokens.rest }.next(), Some(Token::Open));
