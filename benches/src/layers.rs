@@ -89,7 +89,7 @@ async fn load(runtime: &Arc<Runtime>, network: &Network, modelhost: &Path, gener
     let folder = tempfile::tempdir()?;
     let component = folder.path().join("component.wasm");
     std::fs::write(&component, add_graph_section(generic.to_vec(), "model", &network.onnx))?;
-    let compiler = Compiler::new(modelhost.to_owned(), RuntimeSettings::default().compilation);
+    let compiler = Compiler::new(modelhost.to_owned(), RuntimeSettings::default().compilation, None);
     compiler.compile(&component, folder.path()).await?;
     let graph = runtime
         .graph_cache()

@@ -9,6 +9,7 @@ mod cli;
 mod configuration;
 mod connections;
 mod crash;
+mod engine_choice;
 mod engines;
 mod hostile;
 mod hot_update;

@@ -46,6 +46,8 @@ pub enum Command {
     Pack(pack::Pack),
     /// Show whether the host is ready, and what it is
     Status,
+    /// List the engines that run networks, with versions, and why others are not there
+    Engines,
     /// List the models
     Models,
     /// Show one model

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use modelhost_inference::external_data;
 use modelhost_runtime::{add_graph_section, add_sample_section};
 
 include!(concat!(env!("OUT_DIR"), "/generic_plugin.rs"));
@@ -91,7 +92,7 @@ fn open_alone(path: &Path) -> anyhow::Result<Upload> {
     if !has_extension("onnx") {
         bail!("{} is neither a Wasm component nor an .onnx file", path.display());
     }
-    let network = std::fs::read(path).with_context(context)?;
+    let network = external_data::read_whole(path)?;
     Ok(in_memory(wrap(&network)?))
 }
 

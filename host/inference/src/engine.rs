@@ -1,6 +1,7 @@
 //! What an engine is to the rest of the host: it turns a file into something that can be run, many times and from many
 //! threads. Knows nothing about how a particular engine works, nor on which thread it is called.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -14,6 +15,11 @@ pub trait Engine: Send + Sync {
 
     /// The version of the library.
     fn version(&self) -> String;
+
+    /// The file of the library, where it is not built in.
+    fn library(&self) -> Option<&Path> {
+        None
+    }
 
     /// Checks and optimises the network of an ONNX file. Blocks for as long as that takes: milliseconds to seconds.
     ///

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::executor::BatchingPolicy;
+use crate::options::BatchingPolicy;
 
 /// Settings of the engines. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct InferenceSettings {
     /// Where the shared library of ONNX Runtime is: a file, `auto` to look in the usual places, or `off`. Default
     /// `auto`.
     pub onnxruntime: String,
+    /// Threads of one run on ONNX Runtime. More than one: all its sessions share one pool of that many threads.
+    /// Default 1, which gives the most throughput when requests come at the same time.
+    pub onnxruntime_intra_op_threads: usize,
     /// How calls of a graph are put together, where a model's configuration does not say it.
     pub dynamic_batching: BatchingSettings,
 }
@@ -24,6 +27,7 @@ impl Default for InferenceSettings {
         InferenceSettings {
             threads: 0,
             onnxruntime: "auto".to_owned(),
+            onnxruntime_intra_op_threads: 1,
             dynamic_batching: BatchingSettings::default(),
         }
     }

@@ -52,6 +52,9 @@ pub enum CallError {
     /// All sandboxes are taken.
     #[error("all sandboxes are busy")]
     Overloaded,
+    /// Too many calls wait for a graph that the plugin runs.
+    #[error("too many calls wait for a graph of the plugin: try again later")]
+    GraphOverloaded,
     /// The host failed.
     #[error("the host could not run the plugin")]
     Host {
@@ -73,7 +76,7 @@ impl CallError {
             | CallError::Trapped { .. }
             | CallError::ContractViolation { .. } => ErrorCode::PluginFailed,
             CallError::DeadlineExceeded { .. } => ErrorCode::DeadlineExceeded,
-            CallError::Overloaded => ErrorCode::Overloaded,
+            CallError::Overloaded | CallError::GraphOverloaded => ErrorCode::Overloaded,
             CallError::Host { .. } => ErrorCode::Internal,
         }
     }

@@ -261,7 +261,7 @@ mod tests {
         let with =
             |name: &str, data: &[u8]| outline(&add_sample_section(EMPTY_COMPONENT.to_vec(), name, data));
         let samples = with("a", b"{}").unwrap().samples;
-        assert_eq!(samples, [("a".to_owned(), 28..30)]);
+        assert_eq!(samples, [("a".to_owned(), 29..31)]);
         assert_eq!(with("a", &vec![b' '; SAMPLE.max_bytes]).unwrap().samples.len(), 1);
         let large = with("a", &vec![b' '; SAMPLE.max_bytes + 1]).err().unwrap();
         assert_eq!(large.to_string(), "sample \"a\" has 1048577 bytes: at most 1048576 are allowed");

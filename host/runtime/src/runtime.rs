@@ -116,7 +116,8 @@ impl Runtime {
     ) -> Result<NamedTensors, ComputeError> {
         let deadline = Instant::now() + timeout.min(self.settings.limits.wall_time());
         let limits = RunLimits::new(deadline, self.settings.limits.graph_memory_bytes);
-        self.services.executor.compute(graph, inputs, ComputeOptions::alone(limits)).await
+        let computed = self.services.executor.compute(graph, inputs, ComputeOptions::alone(limits)).await?;
+        Ok(computed.outputs)
     }
 
     /// Runs a call on the plugin threads, when a sandbox is free, and ends it when its time is over or

@@ -97,6 +97,8 @@ pub struct CallState {
     pub services: Arc<Services>,
     /// How the call shares the machine with others.
     pub scheduling: Arc<Scheduling>,
+    /// When the call began.
+    began: Instant,
     /// When the call has to be over.
     pub deadline: Instant,
     /// Which calls of a graph go first.
@@ -107,7 +109,7 @@ pub struct CallState {
     pub log: CallLog,
     /// The first limit that was hit.
     pub exceeded: Option<LimitExceeded>,
-    /// When the first inference began, and how long all of them took.
+    /// When the first inference began, how long all of them took, and what counts for this call.
     pub inference: InferenceTime,
     wasi: WasiCtx,
     budget: Budget,
@@ -138,6 +140,21 @@ pub struct InferenceTime {
     pub first: Option<Instant>,
     /// All of them together.
     pub total: Duration,
+    /// The part of that which was waiting for a turn.
+    pub queued: Duration,
+    /// Executions of graphs that are counted for this call.
+    pub executions: u32,
+}
+
+/// Why a call ends in the middle of an inference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InferenceEnded {
+    /// Too many calls wait for the graph.
+    #[error("too many calls wait for a graph of the plugin: try again later")]
+    Overloaded,
+    /// There is no time for it any more.
+    #[error("there is no time left for inference")]
+    DeadlineExceeded,
 }
 
 /// Counts what a call holds.
@@ -171,6 +188,7 @@ impl CallState {
             graphs: call.graphs,
             services: services.clone(),
             scheduling: call.scheduling,
+            began: Instant::now(),
             deadline: call.deadline,
             priority: call.priority,
             recorder: call.recorder,
@@ -185,6 +203,11 @@ impl CallState {
     /// The limits of the call.
     pub fn limits(&self) -> &CallLimits {
         &self.services.limits
+    }
+
+    /// The time that the call has, from its beginning.
+    pub fn time_limit(&self) -> Duration {
+        self.deadline.saturating_duration_since(self.began)
     }
 
     /// Remembers the first limit that the call hit, and answers it as an error.

@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 pub(crate) enum Endpoint {
     Index,
     Metrics,
+    Engines,
     ServerMetadata,
     ServerLive,
     ServerReady,
@@ -41,6 +42,7 @@ impl Endpoint {
         match self {
             Endpoint::Index => "/",
             Endpoint::Metrics => "/metrics",
+            Endpoint::Engines => "/v1/engines",
             Endpoint::ServerMetadata => "/v2",
             Endpoint::ServerLive => "/v2/health/live",
             Endpoint::ServerReady => "/v2/health/ready",
@@ -106,6 +108,7 @@ impl<'path> Route<'path> {
         let (endpoint, model, item) = match *segments {
             [""] => (Endpoint::Index, None, None),
             ["metrics"] => (Endpoint::Metrics, None, None),
+            ["v1", "engines"] => (Endpoint::Engines, None, None),
             ["v2"] => (Endpoint::ServerMetadata, None, None),
             ["v2", "health", "live"] => (Endpoint::ServerLive, None, None),
             ["v2", "health", "ready"] => (Endpoint::ServerReady, None, None),
@@ -195,6 +198,7 @@ mod tests {
         let cases = [
             ("/", Endpoint::Index),
             ("/metrics", Endpoint::Metrics),
+            ("/v1/engines", Endpoint::Engines),
             ("/v2", Endpoint::ServerMetadata),
             ("/v2/health/live", Endpoint::ServerLive),
             ("/v2/health/ready", Endpoint::ServerReady),

@@ -44,6 +44,7 @@ pub(crate) struct Telemetry {
 const ENDPOINTS: [Endpoint; Endpoint::COUNT] = [
     Endpoint::Index,
     Endpoint::Metrics,
+    Endpoint::Engines,
     Endpoint::ServerMetadata,
     Endpoint::ServerLive,
     Endpoint::ServerReady,

@@ -31,6 +31,8 @@ pub(crate) struct Contest<'a> {
     pub(crate) digest: Digest,
     /// The file that holds its bytes.
     pub(crate) file: &'a Path,
+    /// Engines that refused it under limits, which must not be given it without, and why they did.
+    pub(crate) refusals: Vec<(EngineName, String)>,
     /// What to run it with, each by itself.
     pub(crate) inputs: Vec<NamedTensors>,
 }
@@ -163,8 +165,13 @@ fn entrants(cache: &GraphCache, contest: &Contest<'_>) -> Vec<Entrant> {
     let engines: &Engines = cache.engines();
     let enter = |engine: &Arc<dyn modelhost_inference::Engine>| {
         let read = || std::fs::read(contest.file);
-        let graph =
-            cache.get_or_load(&contest.digest, engine.name(), read).map_err(|error| error.to_string());
+        let refusal = contest.refusals.iter().find(|(refusing, _)| *refusing == engine.name());
+        let graph = match refusal {
+            Some((_, reason)) => Err(reason.clone()),
+            None => {
+                cache.get_or_load(&contest.digest, engine.name(), read).map_err(|error| error.to_string())
+            }
+        };
         Entrant { engine: engine.name(), version: engine.version(), graph, times: Vec::new() }
     };
     engines.available().map(enter).collect()
@@ -321,7 +328,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let one = Tensor::new(Datatype::Fp32, vec![1], 1.0_f32.to_le_bytes().to_vec().into()).unwrap();
         let inputs = vec![vec![("x".to_owned(), one)]];
-        let contest = Contest { name: "g", digest: Digest::of(b""), file: file.path(), inputs };
+        let refusals = Vec::new();
+        let contest = Contest { name: "g", digest: Digest::of(b""), file: file.path(), refusals, inputs };
         let settings = modelhost_runtime::RuntimeSettings::default();
         let inference = modelhost_inference::InferenceSettings::default();
         let runtime = Runtime::new(settings, &inference, engines).unwrap();

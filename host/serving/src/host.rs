@@ -1,11 +1,12 @@
 //! The whole of modelhost below its HTTP API: opens the data folder, brings back what was deployed, and
 //! finds the version that answers a request.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use modelhost_core::{ModelName, VersionNumber};
-use modelhost_inference::Engines;
+use modelhost_core::{EngineName, ModelName, VersionNumber};
+use modelhost_inference::{EngineStatus, Engines};
 use modelhost_registry::{Model, Registry, Revision};
 use modelhost_runtime::{Compiler, Runtime};
 use parking_lot::Mutex;
@@ -40,8 +41,15 @@ impl ModelHost {
         let data_dir = settings.data_dir.clone();
         let registry = tokio::task::spawn_blocking(move || Registry::open(&data_dir)).await??;
         operating_system::raise_descriptor_limit();
-        let compiler = Compiler::new(settings.executable, settings.runtime.compilation.clone());
-        let engines = Engines::embedded_only();
+        let inference = settings.inference.clone();
+        let engines = tokio::task::spawn_blocking(move || Engines::discover(&inference)).await?;
+        let engines = engines.map_err(Error::internal)?;
+        let onnxruntime = engines.get(EngineName::OnnxRuntime).ok().and_then(|engine| engine.library());
+        let compiler = Compiler::new(
+            settings.executable,
+            settings.runtime.compilation.clone(),
+            onnxruntime.map(Path::to_owned),
+        );
         let slots = Slots::new(settings.runtime.max_concurrent_calls as usize);
         let defaults = Defaults::new(&settings.serving, settings.inference.dynamic_batching);
         let runtime = Runtime::new(settings.runtime, &settings.inference, engines)
@@ -76,6 +84,11 @@ impl ModelHost {
             tracing::error!(%error, "metrics cannot be encoded");
             String::new()
         })
+    }
+
+    /// What is known of every engine.
+    pub fn engines(&self) -> Vec<EngineStatus> {
+        self.loader.runtime.graph_cache().engines().status()
     }
 
     /// Whether requests can be answered. Opening a host makes it ready.

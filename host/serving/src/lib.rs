@@ -30,6 +30,7 @@ mod warm_up;
 pub use error::Error;
 pub use host::ModelHost;
 pub use live::VersionSelector;
+pub use modelhost_inference::EngineStatus;
 pub use modelhost_runtime::NamedTensors;
 pub use operate::Authorship;
 pub use servable::{MemoryUsage, RequestOptions, Servable};

@@ -149,26 +149,35 @@ fn graphs_of(
 ) -> Result<Graphs, Error> {
     let load = |graph: &GraphArtifact| {
         let path = registry.artifacts().graph_path(&graph.digest);
-        let chosen = graph.engine_choice.as_ref().map(|choice| choice.engine);
-        let wanted = preference.engine().or(chosen);
+        let chosen = graph.engine_choice.as_ref();
+        let wanted = preference.engine().or(chosen.map(|choice| choice.engine));
+        let candidates = chosen.iter().flat_map(|choice| &choice.candidates);
+        let unable = candidates.filter(|candidate| candidate.error.is_some());
+        let unable: Vec<EngineName> = unable.map(|candidate| candidate.engine).collect();
         let name = &graph.description.name;
-        Ok((name.clone(), load_graph(runtime, name, &graph.digest, &path, wanted)?))
+        Ok((name.clone(), load_graph(runtime, name, &graph.digest, &path, wanted, &unable)?))
     };
     version.graphs.iter().map(load).collect()
 }
 
-/// Loads a graph, or finds it in the cache: on the engine that is wanted, or else on another one that is there.
+/// Loads a graph, or finds it in the cache: on the engine that is wanted, or else on another one that is there. It is not
+/// given to those that are known to be `unable`: they refused it under limits that there are none of here.
 pub(crate) fn load_graph(
     runtime: &Runtime,
     name: &str,
     digest: &Digest,
     path: &Path,
     wanted: Option<EngineName>,
+    unable: &[EngineName],
 ) -> Result<Arc<Graph>, Error> {
     let load = |engine| runtime.graph_cache().get_or_load(digest, engine, || std::fs::read(path));
     let mut refusals = Vec::new();
     let rest = EngineName::ALL.into_iter().filter(|engine| Some(*engine) != wanted);
     for engine in wanted.into_iter().chain(rest) {
+        if unable.contains(&engine) {
+            refusals.push(format!("{engine}: it refused the graph when it was uploaded"));
+            continue;
+        }
         match load(engine) {
             Ok(graph) => {
                 if let Some(wanted) = wanted.filter(|wanted| *wanted != engine) {

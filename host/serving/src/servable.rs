@@ -198,7 +198,9 @@ impl Servable {
         self.learn(began.elapsed(), answer.as_ref().err());
         let answer = answer.map_err(|error| Error::from(error).about(&self.model))?;
         times.compute_input = answer.times.before_inference;
+        times.queue += answer.times.queued;
         times.compute_infer = answer.times.inference;
+        times.executions = answer.executions;
         times.compute_output = answer.times.after_inference;
         Ok(answer.outputs)
     }

@@ -36,19 +36,21 @@ pub(crate) struct Statistics {
     memory: IntGaugeVec,
 }
 
-/// How the time of one request was spent.
+/// How the time of one request was spent, and which executions count for it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestTimes {
     /// From arrival to answer.
     pub request: Duration,
-    /// Waiting for a place.
+    /// Waiting for a place, and for the turn of a graph.
     pub queue: Duration,
     /// The plugin, before its first inference.
     pub compute_input: Duration,
-    /// Inference, waiting for a thread included.
+    /// Inference.
     pub compute_infer: Duration,
     /// The plugin, after its first inference.
     pub compute_output: Duration,
+    /// Executions of graphs: none where another request of the same batch counts for them.
+    pub executions: u32,
 }
 
 /// The handles of one version.
@@ -246,7 +248,7 @@ impl ModelStatistics {
     pub(crate) fn record_success(&self, times: &RequestTimes) {
         self.success.inc();
         self.inferences.inc();
-        self.executions.inc();
+        self.executions.inc_by(u64::from(times.executions));
         self.request_us.inc_by(microseconds(times.request));
         self.queue_us.inc_by(microseconds(times.queue));
         self.compute_input_us.inc_by(microseconds(times.compute_input));

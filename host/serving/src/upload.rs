@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use modelhost_core::{Digest, EngineChoice, ErrorCode, Hasher, ModelName};
+use modelhost_core::{Digest, EngineChoice, EngineName, ErrorCode, Hasher, ModelName};
 use modelhost_registry::{GraphArtifact, NewVersion, Registry, Revision, TrafficShare, Version};
 use modelhost_runtime::{
     Computation, Examination, ExaminedGraph, Graphs, NamedTensors, Plugin, Runtime, examine,
@@ -222,6 +222,7 @@ impl ModelHost {
                 name: &graph.description.name,
                 digest: graph.digest,
                 file: &examine::graph_file(&folder, graph),
+                refusals: refusals(graph),
                 inputs: if recorded.is_empty() { made_up() } else { recorded },
             };
             contest.decide(&runtime, &handle)
@@ -282,12 +283,19 @@ fn deleted_meanwhile() -> Error {
     )
 }
 
+/// The engines that refused a graph while it was examined, and why.
+fn refusals(graph: &ExaminedGraph) -> Vec<(EngineName, String)> {
+    let verdicts = graph.engines.iter();
+    verdicts.filter_map(|verdict| Some((verdict.engine, verdict.error.clone()?))).collect()
+}
+
 /// The engines compete only after the plugin has said what it computes on one of them.
 fn graphs_aside(runtime: &Runtime, folder: &Path, examined: &Examination) -> Result<Graphs, Error> {
     let load = |graph: &ExaminedGraph| {
         let name = &graph.description.name;
         let path = examine::graph_file(folder, graph);
-        Ok((name.clone(), load_graph(runtime, name, &graph.digest, &path, None)?))
+        let unable: Vec<EngineName> = refusals(graph).into_iter().map(|(engine, _)| engine).collect();
+        Ok((name.clone(), load_graph(runtime, name, &graph.digest, &path, None, &unable)?))
     };
     examined.graphs.iter().map(load).collect()
 }

@@ -4,6 +4,7 @@ pub mod aliases;
 pub mod check;
 pub mod configure;
 pub mod deployment;
+pub mod engines;
 pub mod examine;
 pub mod models;
 pub mod pack;
@@ -34,6 +35,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Pack(arguments) => pack::run(&arguments, host.json),
         Command::Push(arguments) => push::run(&arguments, &Session::new(host)?),
         Command::Status => status::run(&Session::new(host)?),
+        Command::Engines => engines::run(&Session::new(host)?),
         Command::Models => models::list(&Session::new(host)?),
         Command::Model(arguments) => models::show(&arguments, &Session::new(host)?),
         Command::Versions(arguments) => versions::list(&arguments, &Session::new(host)?),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::BinaryBytes;
+use modelhost_inference::external_data;
 use modelhost_runtime::{add_graph_section, add_sample_section};
 
 use crate::component_file;
@@ -53,7 +54,7 @@ pub fn run(arguments: &Pack, is_json: bool) -> Result<(), Failure> {
     }
     let mut component = component_file::read_component(&arguments.component)?;
     for Graph { name, file } in &arguments.graphs {
-        let network = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let network = external_data::read_whole(file).map_err(anyhow::Error::from)?;
         component = add_graph_section(component, name, &network);
     }
     for sample in component_file::read_samples(&arguments.samples)? {

@@ -41,6 +41,7 @@ fn every_setting_has_a_unit_and_a_meaning() {
             ("_bytes", "bytes"),
             ("_ms", "milliseconds"),
             ("_microseconds", "microseconds"),
+            ("_seconds", "seconds"),
             (".seconds", "seconds"),
         ];
         for (suffix, expected) in units {

@@ -34,8 +34,8 @@ fn outputs_have_their_names() {
     for _ in 0..100 {
         let inputs = named(floats(&[1, 3], &[1.0, 1.0, 1.0]));
         let outputs = block_on(executor.compute(&graph, inputs, ComputeOptions::alone(limits()))).unwrap();
-        assert_eq!(outputs[0].0, "y");
-        assert_eq!(to_floats(&outputs[0].1), [19.0, 32.0]);
+        assert_eq!(outputs.outputs[0].0, "y");
+        assert_eq!(to_floats(&outputs.outputs[0].1), [19.0, 32.0]);
     }
 }
 

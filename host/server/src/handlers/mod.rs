@@ -31,6 +31,7 @@ pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
         (Endpoint::Infer, _) => infer::infer(call).await,
         (Endpoint::Index, _) => Ok(observe::index()),
         (Endpoint::Metrics, _) => Ok(observe::metrics(call)),
+        (Endpoint::Engines, _) => Ok(observe::engines(call)),
         (Endpoint::ServerMetadata, _) => Ok(metadata::server()),
         (Endpoint::ServerLive, _) => Ok(metadata::live()),
         (Endpoint::ServerReady, _) => Ok(metadata::ready(call)),

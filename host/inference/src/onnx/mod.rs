@@ -1,4 +1,7 @@
-//! Decodes an ONNX file and refuses what no later step should have to think about.
+//! Decodes an ONNX file and refuses what no engine should have to think about. Knows no engine: what one of them does
+//! not run is for that one to say.
+
+pub mod external_data;
 
 use std::collections::HashSet;
 
@@ -8,7 +11,7 @@ use tract_onnx::prelude::Framework;
 
 use crate::engine::LoadError;
 
-/// The operator set versions whose meaning the engine knows, of the default domain.
+/// The operator set versions whose meaning is known, of the default domain.
 const OPERATOR_SETS: std::ops::RangeInclusive<i64> = 9..=28;
 
 /// Decodes the file and checks its structure, nested graphs included.
@@ -16,7 +19,7 @@ const OPERATOR_SETS: std::ops::RangeInclusive<i64> = 9..=28;
 /// # Errors
 /// [`LoadError::Invalid`] for bytes that are no ONNX model, for dangling names and for data in other files;
 /// [`LoadError::Unsupported`] for operator sets that are too old or too new.
-pub(super) fn decode(mut onnx: &[u8]) -> Result<ModelProto, LoadError> {
+pub(crate) fn decode(mut onnx: &[u8]) -> Result<ModelProto, LoadError> {
     let decoded = tract_onnx::onnx().proto_model_for_read(&mut onnx);
     let mut model = decoded.map_err(|_| invalid("the bytes are not an ONNX file, or are cut off"))?;
     check_operator_sets(&model)?;
@@ -94,8 +97,28 @@ fn check_node(node: &NodeProto, visible: &HashSet<&str>) -> Result<(), LoadError
 }
 
 /// The graphs in a node's attributes, such as the branches of an `If`.
-pub(super) fn nested_graphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
+pub(crate) fn nested_graphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
     node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
+}
+
+/// Bytes of the longest text in the attributes and constants of the model. No number that is written as text takes more
+/// than [`NUMBER_TEXT_BYTES`].
+pub(crate) fn longest_text(model: &ModelProto) -> u64 {
+    model.graph.iter().map(longest_text_of).max().unwrap_or(0).max(NUMBER_TEXT_BYTES)
+}
+
+const NUMBER_TEXT_BYTES: u64 = 32;
+
+fn longest_text_of(graph: &GraphProto) -> u64 {
+    let longest = |texts: &[Vec<u8>]| texts.iter().map(|text| text.len() as u64).max().unwrap_or(0);
+    let constants = graph.initializer.iter().map(|tensor| longest(&tensor.string_data));
+    let attributes = graph.node.iter().flat_map(|node| &node.attribute).map(|attribute| {
+        let tensors = attribute.t.iter().chain(&attribute.tensors);
+        let tensors = tensors.map(|tensor| longest(&tensor.string_data)).max().unwrap_or(0);
+        (attribute.s.len() as u64).max(longest(&attribute.strings)).max(tensors)
+    });
+    let nested = graph.node.iter().flat_map(nested_graphs).map(longest_text_of);
+    constants.chain(attributes).chain(nested).max().unwrap_or(0)
 }
 
 type TensorCheck<'a> = &'a mut dyn FnMut(&mut TensorProto) -> Result<(), LoadError>;
@@ -103,7 +126,10 @@ type TensorCheck<'a> = &'a mut dyn FnMut(&mut TensorProto) -> Result<(), LoadErr
 fn for_each_tensor(graph: &mut GraphProto, check: TensorCheck<'_>) -> Result<(), LoadError> {
     graph.initializer.iter_mut().try_for_each(&mut *check)?;
     for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
-        let AttributeProto { t, tensors, g, graphs, .. } = attribute;
+        let AttributeProto { t, tensors, g, graphs, sparse_tensor, sparse_tensors, .. } = attribute;
+        if sparse_tensor.is_some() || !sparse_tensors.is_empty() {
+            return Err(LoadError::Unsupported { reason: "the graph has sparse tensors".into() });
+        }
         t.iter_mut().chain(tensors).try_for_each(&mut *check)?;
         g.iter_mut().chain(graphs).try_for_each(|graph| for_each_tensor(graph, check))?;
     }
@@ -131,6 +157,14 @@ fn normalise_tensor(tensor: &mut TensorProto) -> Result<(), LoadError> {
         _ => {}
     }
     Ok(())
+}
+
+/// Every node of the graph and of those nested in it.
+pub(crate) fn for_each_node<'a>(graph: &'a GraphProto, visit: &mut dyn FnMut(&'a NodeProto)) {
+    for node in &graph.node {
+        visit(node);
+        nested_graphs(node).for_each(|nested| for_each_node(nested, visit));
+    }
 }
 
 fn invalid(reason: impl Into<String>) -> LoadError {
