@@ -6,6 +6,7 @@
 )]
 
 mod cli;
+mod configuration;
 mod connections;
 mod crash;
 mod engine_choice;
@@ -17,7 +18,9 @@ mod memory;
 mod metrics;
 mod online;
 mod operate;
+mod overload;
 mod plugins;
+mod queue;
 mod records;
 mod restart;
 mod samples;

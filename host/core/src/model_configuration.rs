@@ -38,7 +38,7 @@ impl fmt::Display for EngineName {
 }
 
 /// Which engine is to run the graphs of a model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EnginePreference {
     /// For each graph the one that was chosen for it when the version was uploaded.
@@ -99,6 +99,47 @@ pub struct ModelConfiguration {
     pub graphs: BTreeMap<String, DynamicBatching>,
 }
 
+/// The largest weight. What matters is how weights compare: more than this says nothing more.
+const MAX_WEIGHT: u32 = 10_000;
+
+/// The longest that a call may wait for others to join it. A batch that takes longer to gather is a batch job.
+const MAX_QUEUE_DELAY_MICROSECONDS: u64 = 10_000_000;
+
+/// A value that no configuration can have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {value}: expected {expected}")]
+pub struct InvalidConfiguration {
+    /// The field, such as `graphs.encoder.max_queue_delay_microseconds`.
+    pub field: String,
+    /// What was given.
+    pub value: u64,
+    /// What may be given.
+    pub expected: String,
+}
+
+impl ModelConfiguration {
+    /// Whether nothing is set.
+    pub fn is_default(&self) -> bool {
+        *self == ModelConfiguration::default()
+    }
+
+    /// Checks what the types of the fields leave open.
+    ///
+    /// # Errors
+    /// [`InvalidConfiguration`] for the first field that is out of range.
+    pub fn check(&self) -> Result<(), InvalidConfiguration> {
+        if let Some(weight) = self.weight.filter(|weight| weight.get() > MAX_WEIGHT) {
+            return Err(InvalidConfiguration {
+                field: "weight".to_owned(),
+                value: weight.get().into(),
+                expected: format!("1 to {MAX_WEIGHT}"),
+            });
+        }
+        self.dynamic_batching.check("dynamic_batching")?;
+        self.graphs.iter().try_for_each(|(name, batching)| batching.check(&format!("graphs.{name}")))
+    }
+}
+
 /// How calls that wait for a graph at the same moment are put together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -125,5 +166,55 @@ impl DynamicBatching {
                 .or(other.max_queue_delay_microseconds),
             max_queue_size: self.max_queue_size.or(other.max_queue_size),
         }
+    }
+
+    fn check(&self, field: &str) -> Result<(), InvalidConfiguration> {
+        match self.max_queue_delay_microseconds {
+            Some(value) if value > MAX_QUEUE_DELAY_MICROSECONDS => Err(InvalidConfiguration {
+                field: format!("{field}.max_queue_delay_microseconds"),
+                value,
+                expected: format!("at most {MAX_QUEUE_DELAY_MICROSECONDS}"),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        let weight = NonZeroU32::new(MAX_WEIGHT + 1);
+        let heavy = ModelConfiguration { weight, ..ModelConfiguration::default() };
+        assert_eq!(heavy.check().unwrap_err().to_string(), "weight is 10001: expected 1 to 10000");
+        let slow =
+            DynamicBatching { max_queue_delay_microseconds: Some(u64::MAX), ..DynamicBatching::default() };
+        let graphs = BTreeMap::from([("encoder".to_owned(), slow)]);
+        let late = ModelConfiguration { graphs, ..ModelConfiguration::default() };
+        let sentence = late.check().unwrap_err().to_string();
+        assert!(sentence.starts_with("graphs.encoder.max_queue_delay_microseconds is"), "{sentence}");
+        assert_eq!(ModelConfiguration::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn what_a_graph_leaves_open_follows_the_model() {
+        let one = NonZeroU32::new(1);
+        let graph = DynamicBatching { max_batch_size: one, ..DynamicBatching::default() };
+        let model = DynamicBatching {
+            max_batch_size: NonZeroU32::new(8),
+            max_queue_delay_microseconds: Some(50),
+            max_queue_size: None,
+        };
+        let together = graph.or(model);
+        assert_eq!((together.max_batch_size, together.max_queue_delay_microseconds), (one, Some(50)));
+    }
+
+    #[test]
+    fn the_default_is_written_with_its_engine_alone() {
+        assert!(ModelConfiguration::default().is_default());
+        assert_eq!("onnxruntime".parse(), Ok(EnginePreference::OnnxRuntime));
+        assert!("Tract".parse::<EnginePreference>().is_err());
     }
 }

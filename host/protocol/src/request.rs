@@ -23,11 +23,14 @@ const MAX_TENSORS: usize = 1024;
 pub struct InferRequest {
     /// To be echoed in the response.
     pub id: Option<String>,
-    /// For the plugin: everything but what the server itself answers to (`timeout`, `binary_data_output`).
+    /// For the plugin: everything but what the server itself answers to (`timeout`, `priority`, `binary_data_output`).
     pub parameters: Vec<(String, Parameter)>,
     /// How long the client wants to wait at most: the request parameter `timeout`, in microseconds, as in
     /// Triton. None: the server's own limit.
     pub timeout: Option<Duration>,
+    /// Which requests of the model go first: the request parameter `priority`, as in Triton. 1 is the highest; none is
+    /// the default.
+    pub priority: Option<u32>,
     /// The input tensors, in the order of the body. Names may repeat.
     pub inputs: Vec<(String, Tensor)>,
     /// The outputs that the client wants, in the order that it wants; empty: all of them.
@@ -58,6 +61,9 @@ pub enum DecodeError {
     /// The parameter `timeout` is no number of microseconds.
     #[error("parameter \"timeout\" must be a whole number of microseconds from 1 up")]
     Timeout,
+    /// The parameter `priority` is no number of a priority.
+    #[error("parameter \"priority\" must be a whole number: 1 is the highest, 0 the default")]
+    Priority,
     /// A datatype that the protocol does not have.
     #[error("input {input:?} has datatype {datatype:?}: expected one of {}", datatype_names())]
     UnknownDatatype {
@@ -139,11 +145,12 @@ pub fn decode_request(body: &[u8]) -> Result<InferRequest, DecodeError> {
     let mut parameters = envelope.parameters.unwrap_or_default();
     refuse_binary(&mut parameters, "binary_data_output", "the parameter \"binary_data_output\"")?;
     let timeout = parameters.take("timeout").map(microseconds).transpose()?;
+    let priority = parameters.take("priority").map(priority).transpose()?.flatten();
     let inputs =
         envelope.inputs.0.into_iter().map(|Object(input)| decode_input(input)).collect::<Result<_, _>>()?;
     let outputs = envelope.outputs.map(|Bounded(outputs)| outputs).unwrap_or_default();
     let outputs = outputs.into_iter().map(|Object(output)| output_name(output)).collect::<Result<_, _>>()?;
-    Ok(InferRequest { id: envelope.id, parameters: parameters.0, timeout, inputs, outputs })
+    Ok(InferRequest { id: envelope.id, parameters: parameters.0, timeout, priority, inputs, outputs })
 }
 
 /// An explicit `false` says what is the case anyway.
@@ -158,6 +165,14 @@ fn microseconds(parameter: Parameter) -> Result<Duration, DecodeError> {
     match parameter {
         Parameter::Integer(microseconds @ 1..) => Ok(Duration::from_micros(microseconds.unsigned_abs())),
         _ => Err(DecodeError::Timeout),
+    }
+}
+
+fn priority(parameter: Parameter) -> Result<Option<u32>, DecodeError> {
+    match parameter {
+        Parameter::Integer(0) => Ok(None),
+        Parameter::Integer(priority @ 1..) => Ok(Some(u32::try_from(priority).unwrap_or(u32::MAX))),
+        _ => Err(DecodeError::Priority),
     }
 }
 

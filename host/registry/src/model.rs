@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use modelhost_core::{
-    AliasName, ComponentMetadata, Digest, EngineChoice, GraphDescription, ModelName, SampleSection,
-    Signature, VersionNumber,
+    AliasName, ComponentMetadata, Digest, EngineChoice, GraphDescription, ModelConfiguration, ModelName,
+    SampleSection, Signature, VersionNumber,
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,9 @@ pub struct Model {
     pub aliases: BTreeMap<AliasName, VersionNumber>,
     /// The newest revision; none until something was deployed.
     pub deployment: Option<Revision>,
+    /// How an operator wants it to be served; left out where nothing was configured.
+    #[serde(default, skip_serializing_if = "ModelConfiguration::is_default")]
+    pub configuration: ModelConfiguration,
     /// The number that the next version will have. Numbers are never used twice.
     pub next_version: VersionNumber,
 }

@@ -23,6 +23,7 @@ mod services;
 mod settings;
 mod signature;
 mod state;
+mod threads;
 
 pub use call::{CallError, CallOptions};
 pub use compiler::{CompileError, Compiler, SUBCOMMAND as EXAMINE_SUBCOMMAND};
@@ -34,6 +35,6 @@ pub use recorder::{Computation, Recorder};
 pub use refusal::{Refusal, RefusalReport};
 pub use runtime::Runtime;
 pub use sandbox::{Answer, CallTimes, NamedTensors, Sandbox};
-pub use scheduling::Scheduling;
+pub use scheduling::{Scheduling, Share};
 pub use settings::{CallLimits, CompilationLimits, RuntimeSettings};
 pub use state::{Graphs, LimitExceeded};

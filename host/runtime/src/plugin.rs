@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use modelhost_core::{Parameter, Signature, TensorDescription};
 use modelhost_inference::{Graph, GraphHold, Priority};
 use wasmtime::component::Component;
@@ -19,7 +18,7 @@ use crate::recorder::Recorder;
 use crate::refusal::Refusal;
 use crate::runtime::Runtime;
 use crate::sandbox::{Answer, NamedTensors, Sandbox, last_sentence};
-use crate::scheduling::Scheduling;
+use crate::scheduling::{Scheduling, Share};
 use crate::signature::check_signature;
 use crate::state::{CallContext, CallState, Graphs};
 
@@ -33,7 +32,7 @@ pub struct Plugin {
     memory: Arc<MemoryBudget>,
     /// Says of each graph that it has a user.
     _holds: Vec<GraphHold>,
-    scheduling: ArcSwap<Scheduling>,
+    share: Share,
 }
 
 /// What a plugin takes of the host's memory, beside its compiled code.
@@ -81,13 +80,13 @@ impl Plugin {
             graphs: BTreeMap::new(),
         };
         Ok(Plugin {
+            share: runtime.share(scheduling),
             runtime,
             pre,
             _holds: distinct(&graphs).map(|graph| graph.hold()).collect(),
             graphs: Arc::new(graphs),
             origin: origin.into(),
             memory,
-            scheduling: ArcSwap::from_pointee(scheduling),
         })
     }
 
@@ -116,9 +115,16 @@ impl Plugin {
         &self.runtime
     }
 
-    /// Changes how calls that begin from now on share the machine with others.
+    /// The same plugin as one of those that have this share of the machine together.
+    #[must_use]
+    pub fn sharing(self, share: Share) -> Plugin {
+        Plugin { share, ..self }
+    }
+
+    /// Changes how calls that begin from now on share the machine with others, those of all plugins with the same
+    /// share.
     pub fn set_scheduling(&self, scheduling: Scheduling) {
-        self.scheduling.store(Arc::new(scheduling));
+        self.share.set(scheduling);
     }
 
     /// Starts the plugin once and asks what it takes and answers.
@@ -131,7 +137,7 @@ impl Plugin {
         let call = move |deadline| async move {
             plugin.sandbox(deadline, Priority::default()).await?.signature().await
         };
-        let signature = self.runtime.run(limit, call).await.map_err(|error| match error {
+        let signature = self.runtime.run(&self.share, limit, call).await.map_err(|error| match error {
             CallError::ContractViolation { reason } => Refusal::WrongWorld { reason },
             error => Refusal::DoesNotStart { reason: error.to_string() },
         })?;
@@ -176,7 +182,8 @@ impl Plugin {
             answer.outputs = in_signature_order(&signature, answer.outputs)?;
             Ok(answer)
         };
-        self.runtime.run(options.timeout.min(self.runtime.settings().limits.wall_time()), call).await
+        let limit = options.timeout.min(self.runtime.settings().limits.wall_time());
+        self.runtime.run(&self.share, limit, call).await
     }
 
     /// Makes a sandbox for a call that has to be over at `deadline`.
@@ -197,7 +204,7 @@ impl Plugin {
             graphs: self.graphs.clone(),
             origin: self.origin.clone(),
             memory: self.memory.clone(),
-            scheduling: self.scheduling.load_full(),
+            scheduling: self.share.scheduling(),
             deadline,
             priority,
             recorder,

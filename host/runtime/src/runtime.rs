@@ -8,7 +8,6 @@ use modelhost_inference::{
     ComputeError, ComputeOptions, Engines, Executor, Graph, GraphCache, InferenceSettings, RunLimits,
 };
 use tokio::sync::Semaphore;
-use tokio_util::task::AbortOnDropHandle;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
@@ -17,9 +16,11 @@ use crate::engine::{compilation_key, serving_engine};
 use crate::host::linker;
 use crate::memory_budget::MemoryBudget;
 use crate::sandbox::NamedTensors;
+use crate::scheduling::{Scheduling, Share};
 use crate::services::Services;
 use crate::settings::RuntimeSettings;
 use crate::state::CallState;
+use crate::threads::PluginThreads;
 
 /// Runs plugins.
 pub struct Runtime {
@@ -56,10 +57,10 @@ impl Runtime {
             compilation_key: compilation_key(&engine),
             services: Arc::new(services),
             sandboxes: Semaphore::new(settings.max_concurrent_calls as usize),
-            threads: PluginThreads::start(threads_or(
-                settings.plugin_threads,
-                cores() - (cores() / 4).max(1),
-            ))?,
+            threads: PluginThreads::start(
+                threads_or(settings.plugin_threads, cores() - (cores() / 4).max(1)),
+                Engine::tls_eager_initialize,
+            )?,
             engine,
             settings,
         })
@@ -83,6 +84,12 @@ impl Runtime {
     /// Sandboxes that are running a call.
     pub fn busy_sandboxes(&self) -> usize {
         (self.settings.max_concurrent_calls as usize).saturating_sub(self.sandboxes.available_permits())
+    }
+
+    /// A share of the machine, for plugins that belong to one model.
+    pub fn share(&self, scheduling: Scheduling) -> Share {
+        let turns = self.threads.share(scheduling.weight);
+        Share::new(scheduling, turns)
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -117,6 +124,7 @@ impl Runtime {
     /// nobody waits for it any more.
     pub(crate) async fn run<T, F>(
         self: &Arc<Self>,
+        share: &Share,
         limit: Duration,
         call: impl FnOnce(Instant) -> F + Send + 'static,
     ) -> Result<T, CallError>
@@ -136,37 +144,8 @@ impl Runtime {
                 |_| Err(CallError::DeadlineExceeded { milliseconds: limit.as_micros().div_ceil(1_000) });
             tokio::time::timeout_at(deadline.into(), in_time).await.unwrap_or_else(late)
         };
-        let task = AbortOnDropHandle::new(self.threads.handle().spawn(bounded));
-        task.await.unwrap_or_else(|failed| Err(CallError::Host { reason: failed.to_string() }))
-    }
-}
-
-/// The threads that run plugins: an asynchronous runtime of their own.
-struct PluginThreads(Option<tokio::runtime::Runtime>);
-
-impl PluginThreads {
-    fn start(threads: usize) -> std::io::Result<PluginThreads> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name("plugin")
-            .on_thread_start(Engine::tls_eager_initialize)
-            .enable_time()
-            .enable_io()
-            .build()?;
-        Ok(PluginThreads(Some(runtime)))
-    }
-
-    fn handle(&self) -> &tokio::runtime::Handle {
-        self.0.as_ref().expect("only taken by drop: bug").handle()
-    }
-}
-
-impl Drop for PluginThreads {
-    fn drop(&mut self) {
-        // A runtime must not wait for its threads where it is dropped inside of another one.
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
+        let answer = self.threads.spawn(share.turns(), bounded).await;
+        answer.unwrap_or_else(|| Err(CallError::Host { reason: "a call panicked".to_owned() }))
     }
 }
 

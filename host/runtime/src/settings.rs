@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct RuntimeSettings {
     /// Calls that may run at one moment, over all models. Default 128. Each reserves address space for its
-    /// memories; more are refused as overloaded after waiting in the model's queue.
+    /// memories; more wait, and models take turns by their weights.
     pub max_concurrent_calls: u32,
     /// Bytes of memory and tensors that all calls hold together; those of one version at most half of it.
     /// What does not fit fails as unavailable. Default 4 GiB.

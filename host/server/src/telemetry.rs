@@ -59,6 +59,8 @@ const ENDPOINTS: [Endpoint; Endpoint::COUNT] = [
     Endpoint::Deployment,
     Endpoint::Rollback,
     Endpoint::Alias,
+    Endpoint::Configuration,
+    Endpoint::Statistics,
     Endpoint::Unknown,
 ];
 

@@ -12,6 +12,8 @@ use modelhost_runtime::{Compiler, Runtime};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+use crate::admission::Slots;
+use crate::configuration::Defaults;
 use crate::error::Error;
 use crate::live::{Deployed, LiveModel, LiveModels, VersionSelector, unknown_model};
 use crate::loader::Loader;
@@ -48,16 +50,19 @@ impl ModelHost {
             settings.runtime.compilation.clone(),
             onnxruntime.map(Path::to_owned),
         );
+        let slots = Slots::new(settings.runtime.max_concurrent_calls as usize);
+        let defaults = Defaults::new(&settings.serving, settings.inference.dynamic_batching);
         let runtime = Runtime::new(settings.runtime, &settings.inference, engines)
             .map_err(|error| Error::internal(format!("the sandboxes cannot be set up: {error:#}")))?;
+        let runtime = Arc::new(runtime);
         let metrics = prometheus::Registry::new();
         let statistics = Statistics::new(&metrics).map_err(Error::internal)?;
         let limits = limits_of(&settings.serving);
         let residency = Residency::new(limits, runtime.graph_cache().clone());
-        let (registry, runtime) = (Arc::new(registry), Arc::new(runtime));
+        let registry = Arc::new(registry);
         let host = Arc::new(ModelHost {
-            loader: Arc::new(Loader { registry, runtime, compiler, statistics, residency }),
-            live: LiveModels::new(&settings.serving),
+            loader: Arc::new(Loader { registry, runtime: runtime.clone(), compiler, statistics, residency }),
+            live: LiveModels::new(defaults, slots, runtime),
             settings: settings.serving,
             metrics,
         });

@@ -5,9 +5,12 @@
 //! wasmtime or of sled.
 
 mod admission;
+mod configuration;
+mod configure;
 mod difference;
 mod engine_choice;
 mod error;
+mod estimate;
 mod host;
 mod live;
 mod loader;
@@ -19,6 +22,8 @@ mod samples;
 mod servable;
 mod settings;
 mod statistics;
+mod statistics_report;
+mod totals;
 mod upload;
 mod warm_up;
 
@@ -28,7 +33,8 @@ pub use live::VersionSelector;
 pub use modelhost_inference::EngineStatus;
 pub use modelhost_runtime::NamedTensors;
 pub use operate::Authorship;
-pub use servable::{MemoryUsage, Servable};
+pub use servable::{MemoryUsage, RequestOptions, Servable};
 pub use settings::{ServingSettings, Settings};
 pub use statistics::ModelStatistics;
+pub use totals::{InferenceStatistics, MemoryOfKind, Timed, VersionStatistics};
 pub use upload::{Upload, UploadOptions, UploadOutcome};

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use modelhost_core::{AliasName, Digest, ErrorCode, ModelConfiguration, ModelName, VersionNumber};
 use modelhost_registry::{Model, Version};
+use modelhost_runtime::{Runtime, Share};
 use parking_lot::Mutex;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Slots};
+use crate::configuration::Defaults;
 use crate::error::Error;
 use crate::servable::Servable;
-use crate::settings::ServingSettings;
 
 /// Which version of a model a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,13 +31,18 @@ pub(crate) struct LiveModels {
     models: ArcSwap<HashMap<ModelName, Arc<LiveModel>>>,
     /// Only for additions: the map is replaced as a whole.
     adding: Mutex<()>,
-    settings: ServingSettings,
+    defaults: Arc<Defaults>,
+    slots: Arc<Slots>,
+    runtime: Arc<Runtime>,
 }
 
 /// One model.
 pub(crate) struct LiveModel {
     pub(crate) name: ModelName,
     pub(crate) admission: Arc<Admission>,
+    /// What its versions have of the machine together.
+    pub(crate) share: Share,
+    defaults: Arc<Defaults>,
     state: ArcSwap<LiveState>,
     /// Its versions that were asked for, in memory or not.
     pub(crate) servables: Mutex<BTreeMap<VersionNumber, Arc<Servable>>>,
@@ -67,8 +73,14 @@ pub(crate) enum Deployed {
 }
 
 impl LiveModels {
-    pub(crate) fn new(settings: &ServingSettings) -> LiveModels {
-        LiveModels { models: ArcSwap::default(), adding: Mutex::new(()), settings: settings.clone() }
+    pub(crate) fn new(defaults: Defaults, slots: Arc<Slots>, runtime: Arc<Runtime>) -> LiveModels {
+        LiveModels {
+            models: ArcSwap::default(),
+            adding: Mutex::new(()),
+            defaults: Arc::new(defaults),
+            slots,
+            runtime,
+        }
     }
 
     pub(crate) fn get(&self, name: &ModelName) -> Option<Arc<LiveModel>> {
@@ -97,9 +109,12 @@ impl LiveModels {
         if let Some(model) = self.get(name) {
             return model;
         }
+        let nothing = ModelConfiguration::default();
         let model = Arc::new(LiveModel {
             name: name.clone(),
-            admission: Arc::new(Admission::new(&self.settings)),
+            admission: Arc::new(Admission::new(self.slots.clone(), self.defaults.limits(&nothing))),
+            share: self.runtime.share(self.defaults.scheduling(&nothing)),
+            defaults: self.defaults.clone(),
             state: ArcSwap::default(),
             servables: Mutex::default(),
             configuration: Arc::default(),
@@ -123,8 +138,18 @@ impl LiveModel {
         self.set(record, deployed);
     }
 
-    /// Shows a new record and what answers under it.
+    /// Shows a new record and what answers under it. What the record configures holds from now on.
     pub(crate) fn set(&self, record: Option<Model>, deployed: Deployed) {
+        let nothing = ModelConfiguration::default();
+        let before = self.state();
+        let configured =
+            |record: Option<&Model>| record.map_or(nothing.clone(), |model| model.configuration.clone());
+        let configuration = configured(record.as_ref());
+        if configuration != configured(before.record.as_deref()) {
+            self.admission.set_limits(self.defaults.limits(&configuration));
+            self.share.set(self.defaults.scheduling(&configuration));
+            self.configuration.store(Arc::new(configuration));
+        }
         let aliases = record.as_ref().map(|model| model.aliases.clone()).unwrap_or_default();
         self.state.store(Arc::new(LiveState { record: record.map(Arc::new), aliases, deployed }));
     }

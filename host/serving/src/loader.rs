@@ -8,7 +8,7 @@ use std::time::Instant;
 use modelhost_core::{Digest, EngineName, EnginePreference, ErrorCode, ModelName, VersionNumber};
 use modelhost_inference::Graph;
 use modelhost_registry::{GraphArtifact, Registry, Version};
-use modelhost_runtime::{Compiler, Graphs, Plugin, Runtime};
+use modelhost_runtime::{Compiler, Graphs, Plugin, Runtime, Share};
 use tempfile::{NamedTempFile, TempDir, TempPath};
 
 use crate::error::Error;
@@ -54,6 +54,7 @@ impl Loader {
         model: &ModelName,
         version: &Version,
         preference: EnginePreference,
+        share: Share,
         effort: Effort,
     ) -> Result<Arc<Resident>, Error> {
         let started = Instant::now();
@@ -71,10 +72,35 @@ impl Loader {
             Ok::<_, Error>((plugin, code_bytes, samples_of(&registry, &record)))
         });
         let (plugin, code_bytes, samples) = loading.await??;
-        let resident = Arc::new(self.residency.count(plugin, code_bytes));
+        let resident = Arc::new(self.residency.count(plugin.sharing(share), code_bytes));
         warm_up(&resident.plugin, &Arc::new(version.signature.clone()), &samples, effort).await;
         self.statistics.record_load(model, version.number, started.elapsed());
         Ok(resident)
+    }
+
+    /// Loads the graphs of a version on this engine and no other, or finds them in the cache. While the answer is held, the
+    /// version loads with them.
+    ///
+    /// # Errors
+    /// Where one of them does not run on it, and why.
+    pub(crate) async fn graphs_on(
+        &self,
+        version: &Version,
+        engine: EngineName,
+    ) -> Result<Vec<Arc<Graph>>, Error> {
+        let (runtime, registry, record) = (self.runtime.clone(), self.registry.clone(), version.clone());
+        let load = move |graph: &GraphArtifact| {
+            let path = registry.artifacts().graph_path(&graph.digest);
+            let loaded = runtime.graph_cache().get_or_load(&graph.digest, engine, || std::fs::read(&path));
+            loaded.map_err(|error| {
+                let name = &graph.description.name;
+                Error::new(
+                    ErrorCode::Unprocessable,
+                    format!("graph {name:?} does not run on {engine}: {error}"),
+                )
+            })
+        };
+        tokio::task::spawn_blocking(move || record.graphs.iter().map(load).collect()).await?
     }
 
     /// Where the compiled code is; compiles where there is none for this host.

@@ -7,15 +7,17 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use modelhost_core::{
-    ErrorCode, ModelConfiguration, ModelName, Parameter, Signature, TensorDescription, VersionNumber,
+    EnginePreference, ErrorCode, ModelConfiguration, ModelName, Parameter, Signature, TensorDescription,
+    VersionNumber,
 };
 use modelhost_inference::Priority;
 use modelhost_registry::Version;
-use modelhost_runtime::{CallOptions, NamedTensors};
+use modelhost_runtime::{CallError, CallOptions, NamedTensors, Share};
 use serde::Serialize;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Asking};
 use crate::error::Error;
+use crate::estimate::Estimate;
 use crate::live::LiveModel;
 use crate::loader::Loader;
 use crate::operate::finish;
@@ -34,6 +36,9 @@ pub struct Servable {
     pub(crate) signature: Arc<Signature>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) statistics: ModelStatistics,
+    /// From the start of a request to its answer.
+    service_time: Estimate,
+    share: Share,
     record: Version,
     configuration: Arc<ArcSwap<ModelConfiguration>>,
     loader: Arc<Loader>,
@@ -47,6 +52,15 @@ pub struct Servable {
     is_deleted: AtomicBool,
     /// Of plugins that were evicted.
     earlier_peak_bytes: AtomicU64,
+}
+
+/// What a request asks for besides an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestOptions {
+    /// How long its client waits. It can only shorten the limit that the host sets.
+    pub timeout: Option<Duration>,
+    /// Which requests of the model go first: 1 is the highest, nothing is the priority of all who say nothing.
+    pub priority: Option<u32>,
 }
 
 /// What a version takes of the host's memory.
@@ -74,6 +88,8 @@ impl Servable {
             signature: Arc::new(record.signature.clone()),
             admission: live.admission.clone(),
             statistics: loader.statistics.of(&live.name, record.number),
+            service_time: Estimate::default(),
+            share: live.share.clone(),
             record,
             configuration: live.configuration.clone(),
             loader,
@@ -123,24 +139,32 @@ impl Servable {
         }
     }
 
-    /// Answers one request, in the order of the signature's outputs. `timeout` can only shorten the limit
-    /// that the host sets. Dropping the future ends the request.
+    /// Whether a request has any prospect of being answered now. To be asked before work is done for it.
     ///
     /// # Errors
-    /// Invalid inputs, an overloaded model, a deadline that passed, or a plugin that failed.
+    /// An overloaded model.
+    pub fn check_load(&self) -> Result<(), Error> {
+        self.admission.check().map_err(|error| error.about(&self.model))
+    }
+
+    /// Answers one request, in the order of the signature's outputs. Dropping the future ends the request.
+    ///
+    /// # Errors
+    /// Invalid inputs, an overloaded model, a deadline that passed or would, or a plugin that failed.
     pub async fn infer(
         self: &Arc<Self>,
         inputs: NamedTensors,
         parameters: Vec<(String, Parameter)>,
-        timeout: Option<Duration>,
+        options: RequestOptions,
     ) -> Result<NamedTensors, Error> {
         let _pending = self.statistics.pending();
+        let arrived = Instant::now();
         let mut times = RequestTimes::default();
-        let answer = self.answer(inputs, parameters, timeout, &mut times).await;
+        let answer = self.answer(inputs, parameters, options, &mut times).await;
         match &answer {
             Ok(_) => self.statistics.record_success(&times),
             Err(error) => {
-                self.statistics.record_failure(error.code);
+                self.statistics.record_failure(error.code, arrived.elapsed());
                 self.log_failure(error);
             }
         }
@@ -151,23 +175,28 @@ impl Servable {
         self: &Arc<Self>,
         inputs: NamedTensors,
         parameters: Vec<(String, Parameter)>,
-        timeout: Option<Duration>,
+        options: RequestOptions,
         times: &mut RequestTimes,
     ) -> Result<NamedTensors, Error> {
         TensorDescription::check_all(&self.signature.inputs, "input", &inputs).map_err(|mismatch| {
             Error::new(ErrorCode::InvalidArgument, mismatch.to_string()).about(&self.model)
         })?;
         let arrived = Instant::now();
-        let budget = timeout.unwrap_or(Duration::MAX);
-        let place = self.place(budget).await?;
+        let deadline = options.timeout.and_then(|timeout| arrived.checked_add(timeout));
+        let budget = options.timeout.unwrap_or(Duration::MAX);
+        let priority = options.priority.map_or_else(Priority::default, Priority);
+        let asking = Asking { priority: priority.0, deadline, service_time: self.service_time.get() };
+        let place = self.admission.enter(asking).await.map_err(|error| error.about(&self.model))?;
         times.queue = arrived.elapsed();
         let resident = self.resident_within(budget.saturating_sub(times.queue)).await?;
         let timeout = budget.saturating_sub(arrived.elapsed());
-        let options = CallOptions { timeout, priority: Priority::default() };
+        let began = Instant::now();
+        let options = CallOptions { timeout, priority };
         let answer = resident.plugin.predict(&self.signature, inputs, parameters, options).await;
         drop(place);
-        let answer = answer.map_err(|error| Error::from(error).about(&self.model))?;
         times.request = arrived.elapsed();
+        self.learn(began.elapsed(), answer.as_ref().err());
+        let answer = answer.map_err(|error| Error::from(error).about(&self.model))?;
         times.compute_input = answer.times.before_inference;
         times.queue += answer.times.queued;
         times.compute_infer = answer.times.inference;
@@ -192,14 +221,14 @@ impl Servable {
         Some(resident)
     }
 
-    async fn place(&self, budget: Duration) -> Result<crate::admission::Admitted<'_>, Error> {
-        let late =
-            || Error::new(ErrorCode::DeadlineExceeded, "the deadline passed while the request was waiting");
-        let entered = match tokio::time::timeout(budget, self.admission.enter()).await {
-            Ok(entered) => entered,
-            Err(_) => Err(late()),
-        };
-        entered.map_err(|error| error.about(&self.model))
+    /// A request that was cut off took longer than its time, which is news only where less was expected.
+    fn learn(&self, time: Duration, failure: Option<&CallError>) {
+        let is_longer = || self.service_time.get().is_none_or(|known| time > known);
+        match failure {
+            None => self.service_time.record(time),
+            Some(CallError::DeadlineExceeded { .. }) if is_longer() => self.service_time.record(time),
+            Some(_) => {}
+        }
     }
 
     /// What the client did wrong is the client's to read; what the plugin did wrong is the operator's too.
@@ -246,8 +275,7 @@ impl Servable {
         {
             return Err(error.clone());
         }
-        let preference = self.configuration.load().engine;
-        match self.loader.load(&self.model, &self.record, preference, effort).await {
+        match self.load_as_configured(effort).await {
             Ok(resident) => {
                 *last_failure = None;
                 self.take(&resident);
@@ -258,6 +286,42 @@ impl Servable {
                 Err(error)
             }
         }
+    }
+
+    /// Once more where another engine was configured meanwhile.
+    async fn load_as_configured(&self, effort: Effort) -> Result<Arc<Resident>, Error> {
+        loop {
+            let preference = self.configuration.load().engine;
+            let resident = self.load_for(preference, effort).await?;
+            if self.configuration.load().engine == preference {
+                return Ok(resident);
+            }
+        }
+    }
+
+    async fn load_for(&self, preference: EnginePreference, effort: Effort) -> Result<Arc<Resident>, Error> {
+        self.loader.load(&self.model, &self.record, preference, self.share.clone(), effort).await
+    }
+
+    /// Loads it once more, up to speed, as it is to be served with another engine. Nobody is given this before it is
+    /// [put in place](Servable::replace).
+    ///
+    /// # Errors
+    /// Where it does not load, or not with this engine.
+    pub(crate) async fn load_anew(&self, preference: EnginePreference) -> Result<Arc<Resident>, Error> {
+        // Loading goes on with another engine where the wanted one fails; here that is a refusal. Held so that they
+        // are found in the cache.
+        let _graphs = match preference.engine() {
+            Some(engine) => self.loader.graphs_on(&self.record, engine).await?,
+            None => Vec::new(),
+        };
+        self.load_for(preference, Effort::THOROUGH).await
+    }
+
+    /// Lets requests that begin from now on run in what was loaded anew.
+    pub(crate) fn replace(self: &Arc<Self>, resident: &Arc<Resident>) {
+        self.evict();
+        self.take(resident);
     }
 
     fn take(self: &Arc<Self>, resident: &Arc<Resident>) {
@@ -298,7 +362,8 @@ impl Servable {
         is_idle
     }
 
-    fn evict(&self) {
+    /// Lets its plugin go; requests that hold it finish.
+    pub(crate) fn evict(&self) {
         if let Some(resident) = self.resident.swap(None) {
             self.earlier_peak_bytes.fetch_max(resident.plugin.memory().peak_in_use_bytes, Relaxed);
         }

@@ -25,9 +25,10 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServingSettings {
-    /// Requests of one model that run at one moment. Default 64.
+    /// Requests of one model that run at one moment, where its configuration does not say it. Default 64.
     pub max_concurrent_requests_per_model: usize,
-    /// Requests of one model that wait; more are refused as overloaded (429). Default 256.
+    /// Requests of one model that wait, where its configuration does not say it; more are refused as overloaded (429).
+    /// Default 256.
     pub max_queued_requests_per_model: usize,
     /// Bytes of an uploaded component, with its graphs. Default 256 MiB.
     pub max_upload_bytes: u64,

@@ -1,13 +1,17 @@
 //! What is counted, under the names that Triton's dashboards know. A version's handles are made once, so that
 //! counting a request is a few atomic additions.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use modelhost_core::{ErrorCode, ModelName, VersionNumber};
+use parking_lot::Mutex;
 use prometheus::core::{AtomicU64, GenericCounter, GenericCounterVec};
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::servable::MemoryUsage;
+use crate::totals::{Totals, VersionStatistics};
 
 type Counter = GenericCounter<AtomicU64>;
 type CounterVec = GenericCounterVec<AtomicU64>;
@@ -25,6 +29,8 @@ pub(crate) struct Statistics {
     compute_infer_us: CounterVec,
     compute_output_us: CounterVec,
     load_seconds: prometheus::GaugeVec,
+    /// Of every version that was loaded since the start, and not deleted.
+    totals: Mutex<HashMap<(ModelName, VersionNumber), Arc<Totals>>>,
     loads: CounterVec,
     is_loaded: IntGaugeVec,
     memory: IntGaugeVec,
@@ -60,6 +66,7 @@ pub struct ModelStatistics {
     compute_input_us: Counter,
     compute_infer_us: Counter,
     compute_output_us: Counter,
+    totals: Arc<Totals>,
     is_loaded: IntGauge,
     /// In the order of [`MEMORY_STATES`].
     memory: [IntGauge; MEMORY_STATES.len()],
@@ -143,6 +150,7 @@ impl Statistics {
                 &LABELS,
             )?,
             load_seconds,
+            totals: Mutex::default(),
         })
     }
 
@@ -164,7 +172,31 @@ impl Statistics {
             memory: MEMORY_STATES
                 .map(|state| self.memory.with_label_values(&[labels[0].as_str(), labels[1].as_str(), state])),
             failure: self.failure.clone(),
+            totals: self.totals.lock().entry((model.clone(), version)).or_default().clone(),
             labels,
+        }
+    }
+
+    /// Whether the version was loaded since the start.
+    pub(crate) fn is_counted(&self, model: &ModelName, version: VersionNumber) -> bool {
+        self.totals.lock().contains_key(&(model.clone(), version))
+    }
+
+    /// What was counted of a version; nothing where it was never loaded. Its memory is for others to say.
+    pub(crate) fn report(&self, model: &ModelName, version: VersionNumber) -> VersionStatistics {
+        let totals = self.totals.lock().get(&(model.clone(), version)).cloned();
+        let labels = [model.to_string(), version.to_string()];
+        // Asking a family for a series makes it.
+        let count =
+            |family: &CounterVec| totals.as_ref().map_or(0, |_| family.with_label_values(&labels).get());
+        VersionStatistics {
+            name: model.clone(),
+            version: version.to_string(),
+            last_inference: totals.as_ref().map_or(0, |totals| totals.last_inference()),
+            inference_count: count(&self.inferences),
+            execution_count: count(&self.executions),
+            inference_stats: totals.as_ref().map(|totals| totals.get()).unwrap_or_default(),
+            memory_usage: Vec::new(),
         }
     }
 
@@ -202,6 +234,7 @@ impl Statistics {
         let _ = self.is_loaded.remove_label_values(&labels);
         let _ = self.pending.remove_label_values(&labels);
         let _ = self.load_seconds.remove_label_values(&labels);
+        self.totals.lock().remove(&(model.clone(), version));
     }
 }
 
@@ -221,6 +254,7 @@ impl ModelStatistics {
         self.compute_input_us.inc_by(microseconds(times.compute_input));
         self.compute_infer_us.inc_by(microseconds(times.compute_infer));
         self.compute_output_us.inc_by(microseconds(times.compute_output));
+        self.totals.add_success(times);
     }
 
     /// Shows what the version takes of memory now.
@@ -240,9 +274,10 @@ impl ModelStatistics {
         }
     }
 
-    /// Counts a request that got no answer; also one that failed before it came this far, such as a body that
-    /// cannot be read.
-    pub fn record_failure(&self, code: ErrorCode) {
+    /// Counts a request that got no answer after this time; also one that failed before it came this far, such as a
+    /// body that cannot be read.
+    pub fn record_failure(&self, code: ErrorCode, time: Duration) {
+        self.totals.add_failure(time);
         let [model, version] = &self.labels;
         self.failure.with_label_values(&[model.as_str(), version.as_str(), code.failure_reason()]).inc();
     }

@@ -2,6 +2,7 @@
 
 pub mod aliases;
 pub mod check;
+pub mod configure;
 pub mod deployment;
 pub mod engines;
 pub mod examine;
@@ -10,6 +11,7 @@ pub mod pack;
 pub mod predict;
 pub mod push;
 pub mod serve;
+pub mod stats;
 pub mod status;
 pub mod versions;
 
@@ -43,6 +45,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Deploy(arguments) => deployment::deploy(&arguments, &Session::new(host)?),
         Command::Rollback(arguments) => deployment::roll_back(&arguments, &Session::new(host)?),
         Command::Alias(arguments) => aliases::run(&arguments, &Session::new(host)?),
+        Command::Configure(arguments) => configure::run(&arguments, &Session::new(host)?),
+        Command::Stats(arguments) => stats::run(&arguments, &Session::new(host)?),
         Command::Predict(arguments) => predict::run(&arguments, &Session::new(host)?),
     }
 }

@@ -16,8 +16,8 @@ const PLATFORM: &str = "modelhost_component";
 struct ServerMetadata {
     name: &'static str,
     version: &'static str,
-    /// Optional parts of the protocol; none yet.
-    extensions: [&'static str; 0],
+    /// Optional parts of the protocol that are there.
+    extensions: [&'static str; 1],
 }
 
 #[derive(Serialize)]
@@ -47,7 +47,8 @@ struct ModelMetadata<'a> {
 
 /// `GET /v2`.
 pub(super) fn server() -> Reply {
-    let metadata = ServerMetadata { name: "modelhost", version: env!("CARGO_PKG_VERSION"), extensions: [] };
+    let metadata =
+        ServerMetadata { name: "modelhost", version: env!("CARGO_PKG_VERSION"), extensions: ["statistics"] };
     json(StatusCode::OK, &metadata)
 }
 
