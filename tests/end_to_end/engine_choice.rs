@@ -2,6 +2,7 @@
 
 use modelhost_tests::component::with_graph;
 use modelhost_tests::host::Setup;
+use modelhost_tests::http::Request;
 use modelhost_tests::inference::{column, output};
 use modelhost_tests::{artifacts, onnx};
 use serde_json::json;
@@ -56,4 +57,26 @@ fn with_onnx_runtime_both_engines_compete() {
             .send(&modelhost_tests::inference::to(&format!("/v2/models/{name}/infer"), &example["request"]));
         modelhost_tests::inference::assert_as_expected(&example["response"], &answer.expect(200));
     }
+}
+
+/// What an operator chooses counts, whatever was found to be faster.
+#[test]
+fn an_explicit_choice_is_honoured() {
+    let Some(library) = artifacts::onnxruntime() else { return };
+    let host = Setup::new().set("inference.onnxruntime", library).start();
+    host.deploy_new("m", &with_graph(artifacts::test_plugin("labelled"), "net", &onnx::multiplication(2.0)));
+    let configure = |engine: &str| {
+        host.send(&Request::put("/v1/models/m/configuration", &json!({ "engine": engine }))).expect(200);
+        let answer = host.send(&column("m", &[2.0])).expect(200);
+        assert_eq!(*output(&answer, "y"), json!([4.0]), "{engine}");
+    };
+    for engine in ["onnxruntime", "tract", "onnxruntime", "auto", "onnxruntime"] {
+        configure(engine);
+    }
+    // Where the chosen engine is gone, another one answers, and the log says so.
+    let setup = host.kill();
+    let host = setup.set("inference.onnxruntime", "off").start();
+    assert_eq!(*output(&host.send(&column("m", &[2.0])).expect(200), "y"), json!([4.0]));
+    let log = host.log();
+    assert!(log.contains("a graph runs on another engine") && log.contains("onnxruntime"), "{log}");
 }
