@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use modelhost_core::{Datatype, Digest, Tensor};
-use modelhost_inference::{Engine as _, RunLimits, TractEngine};
+use modelhost_core::{Datatype, Digest, EngineName, Tensor};
+use modelhost_inference::{Engine as _, Engines, InferenceSettings, Priority, RunLimits, TractEngine};
 use modelhost_runtime::{
-    Compiler, NamedTensors, Plugin, Runtime, RuntimeSettings, add_graph_section, examine,
+    CallOptions, Compiler, NamedTensors, Plugin, Runtime, RuntimeSettings, add_graph_section, examine,
 };
 
 use crate::networks::Network;
@@ -63,19 +63,25 @@ async fn measure_plugin(
     generic: &[u8],
     effort: Effort,
 ) -> Result<LayerTimes> {
-    let runtime = Arc::new(Runtime::new(RuntimeSettings::default()).map_err(anyhow::Error::from)?);
+    let runtime = Arc::new(Runtime::new(
+        RuntimeSettings::default(),
+        &InferenceSettings::default(),
+        Engines::embedded_only(),
+    )?);
     let plugin = Arc::new(load(&runtime, network, modelhost, generic).await?);
     let inputs = request(network)?;
     let far = || Instant::now() + Duration::from_secs(30);
-    let mut sandbox = plugin.sandbox(Instant::now() + Duration::from_secs(3_600)).await?;
+    let mut sandbox =
+        plugin.sandbox(Instant::now() + Duration::from_secs(3_600), Priority::default()).await?;
     let reused = time(effort, async || Ok(sandbox.predict(inputs.clone(), vec![]).await?)).await?;
-    let fresh =
-        time(effort, async || Ok(plugin.sandbox(far()).await?.predict(inputs.clone(), vec![]).await?))
-            .await?;
+    let fresh = time(effort, async || {
+        Ok(plugin.sandbox(far(), Priority::default()).await?.predict(inputs.clone(), vec![]).await?)
+    })
+    .await?;
     let signature = Arc::new(plugin.signature().await?);
-    let limit = Duration::from_secs(30);
+    let options = CallOptions { timeout: Duration::from_secs(30), priority: Priority::default() };
     let call =
-        time(effort, async || Ok(plugin.predict(&signature, inputs.clone(), vec![], limit).await?)).await?;
+        time(effort, async || Ok(plugin.predict(&signature, inputs.clone(), vec![], options).await?)).await?;
     Ok(LayerTimes { engine: reused, reused, fresh, call })
 }
 
@@ -83,11 +89,11 @@ async fn load(runtime: &Arc<Runtime>, network: &Network, modelhost: &Path, gener
     let folder = tempfile::tempdir()?;
     let component = folder.path().join("component.wasm");
     std::fs::write(&component, add_graph_section(generic.to_vec(), "model", &network.onnx))?;
-    let compiler = Compiler::new(modelhost.to_owned(), RuntimeSettings::default().compilation);
+    let compiler = Compiler::new(modelhost.to_owned(), RuntimeSettings::default().compilation, None);
     compiler.compile(&component, folder.path()).await?;
     let graph = runtime
         .graph_cache()
-        .get_or_load(&Digest::of(&network.onnx), || Ok(network.onnx.clone()))
+        .get_or_load(&Digest::of(&network.onnx), EngineName::Tract, || Ok(network.onnx.clone()))
         .context("the network does not load")?;
     let graphs = BTreeMap::from([("model".to_owned(), graph)]);
     let compiled = folder.path().join(examine::COMPILED_FILE);

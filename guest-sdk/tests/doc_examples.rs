@@ -15,7 +15,17 @@ fn every_public_item_has_a_doc_example() {
     }
     // A reader that finds nothing would find nothing wrong.
     assert!(seen.len() > 60, "only {} items were found", seen.len());
-    for name in ["Tensor", "as_slice", "Plugin", "predict", "export", "embed_graph", "ANY", "DATATYPE"] {
+    for name in [
+        "Tensor",
+        "as_slice",
+        "Plugin",
+        "predict",
+        "export",
+        "embed_graph",
+        "embed_sample",
+        "ANY",
+        "DATATYPE",
+    ] {
         assert!(seen.iter().any(|item| item.name == name), "{name} was not found");
     }
     let without: Vec<&str> =

@@ -139,6 +139,43 @@ fn deployments_are_changed() {
 }
 
 #[test]
+fn models_are_configured_and_counted() {
+    let desk = Desk::with_two_versions();
+    let row = |printed: &str, first: &str| -> Vec<String> {
+        let found =
+            printed.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        found.into_iter().find(|words| words.first().is_some_and(|word| word == first)).unwrap_or_default()
+    };
+    let shown = desk.run(&["configure", "m", "--weight", "3", "--max-batch-size", "8"]);
+    assert_eq!(row(&shown, "weight"), ["weight", "3"], "{shown}");
+    assert_eq!(row(&shown, "all"), ["all", "graphs", "8", "default", "default"], "{shown}");
+    // What is not typed stays.
+    let kept = desk.json(&["configure", "m", "--max-queued-requests", "0"]);
+    let expected = json!({
+        "engine": "auto", "weight": 3, "max_queued_requests": 0, "dynamic_batching": { "max_batch_size": 8 }
+    });
+    assert_eq!(kept, expected);
+    assert_eq!(desk.json(&["configure", "m"]), expected, "without a change it is shown");
+    assert!(desk.run(&["model", "m"]).contains("weight=3 queued=0 batch=8"));
+    desk.run(&["configure", "m", "--weight", "default"]);
+    assert_eq!(desk.json(&["configure", "m"]).get("weight"), None);
+    assert!(desk.fail(&["configure", "m", "--weight", "20000"], 1).contains("1 to 10000"));
+    assert!(desk.fail(&["configure", "m", "--graph", "net", "--max-batch-size", "2"], 1).contains("net"));
+    assert!(desk.fail(&["configure", "m", "--weight", "2", "--if-match", "1"], 1).contains("somebody else"));
+    desk.fail(&["configure", "m", "--weight", "0"], 2);
+    desk.run(&["predict", "m", "--input", "x=[1]"]);
+    let shown = desk.run(&["stats"]);
+    assert_eq!(
+        row(&shown, "m").get(..4),
+        Some(["m", "1", "1", "0"].map(str::to_owned).as_slice()),
+        "{shown}"
+    );
+    let counted = desk.json(&["stats", "m"]);
+    assert_eq!(counted["model_stats"][0]["inference_stats"]["success"]["count"], 1);
+    assert!(desk.fail(&["stats", "unknown"], 1).contains("unknown"));
+}
+
+#[test]
 fn models_are_asked() {
     let desk = Desk::with_two_versions();
     let said = desk.run(&["predict", "m", "--input", "x=[1, 2.5]"]);

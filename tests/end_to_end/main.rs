@@ -6,15 +6,22 @@
 )]
 
 mod cli;
+mod configuration;
 mod connections;
 mod crash;
+mod engine_choice;
+mod engines;
 mod hostile;
 mod hot_update;
 mod malformed;
+mod memory;
 mod metrics;
 mod online;
 mod operate;
+mod overload;
 mod plugins;
+mod queue;
 mod records;
 mod restart;
+mod samples;
 mod uploads;

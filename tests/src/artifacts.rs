@@ -1,6 +1,7 @@
 //! Where the binary and the components lie that the tests run. `cargo xtask test` builds them and says where.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The `modelhost` binary.
@@ -21,6 +22,20 @@ pub fn plugin_path(name: &str) -> PathBuf {
 /// The bytes of a component of `tests/plugins/`.
 pub fn test_plugin(name: &str) -> Vec<u8> {
     read(&path_from("MODELHOST_TEST_PLUGINS").join(format!("{name}.wasm")))
+}
+
+/// The shared library of ONNX Runtime, or `auto`; none where `cargo xtask test` could not install one, which is said.
+pub fn onnxruntime() -> Option<String> {
+    match std::env::var("MODELHOST_ONNXRUNTIME") {
+        Ok(value) if value == "off" => {
+            let name = std::thread::current().name().unwrap_or_default().to_owned();
+            // Past the capture of the test's output: nobody should believe that it ran.
+            let _ = writeln!(std::io::stderr(), "LEFT OUT, MODELHOST_ONNXRUNTIME=off: {name}");
+            None
+        }
+        Ok(library) => Some(library),
+        Err(_) => Some("auto".to_owned()),
+    }
 }
 
 /// A file of the checkout.

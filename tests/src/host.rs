@@ -80,6 +80,8 @@ impl Setup {
                 command.env_remove(variable);
             }
         }
+        // Which engines there are must not depend on what else this machine has.
+        command.env("MODELHOST_INFERENCE_ONNXRUNTIME", "off");
         command.arg(name).envs(self.settings.iter().cloned()).env("NO_COLOR", "1").stdin(Stdio::null());
         command
     }

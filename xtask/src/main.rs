@@ -7,6 +7,7 @@ mod answers;
 mod bench;
 mod environment;
 mod guest_target;
+mod onnxruntime;
 mod plugins;
 mod steps;
 mod test;
@@ -32,6 +33,8 @@ struct Arguments {
 enum Task {
     /// Builds every crate under plugins/ as a component, into <target dir>/plugins/NAME.wasm
     Plugins,
+    /// Installs ONNX Runtime into the cache folder, with pip: a second engine for the host
+    Onnxruntime,
     /// Builds everything, starts the host and deploys the example models
     Up {
         /// Ask every example model once, compare the answers with what is expected, and stop
@@ -67,6 +70,7 @@ fn run(task: Task) -> anyhow::Result<()> {
     let workspace = Workspace::find()?;
     match task {
         Task::Plugins => plugins::run(&workspace),
+        Task::Onnxruntime => onnxruntime::run(),
         Task::Up { check, listen, data_dir } => {
             let data_dir = data_dir.unwrap_or_else(|| workspace.root.join("modelhost-data"));
             if check {

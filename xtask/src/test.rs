@@ -2,13 +2,15 @@
 //!
 //! It must not know what any test tests.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::workspace::Workspace;
-use crate::{environment, guest_target, plugins, steps, up};
+use crate::{environment, guest_target, onnxruntime, plugins, steps, up};
 
 /// The command `test`.
 pub fn run(workspace: &Workspace) -> Result<()> {
@@ -19,12 +21,26 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         "lints",
         &["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"],
     )?;
-    part(workspace, "tests", &["test", "--release", "--workspace"])?;
+    tests(workspace)?;
     steps::heading("up --check");
     let data_dir = tempfile::tempdir().context("cannot create a data folder")?;
     up::check_built(workspace, free_address()?, data_dir.path())?;
     steps::heading("all passed");
     Ok(())
+}
+
+/// With both engines, where the second can be had.
+fn tests(workspace: &Workspace) -> Result<()> {
+    let library = onnxruntime::install();
+    if let Err(error) = &library {
+        steps::heading("WITHOUT ONNX RUNTIME: the tests of that engine are left out");
+        steps::note(&format!("{error:#}"));
+    }
+    let library = library.map_or_else(|_| OsString::from("off"), PathBuf::into_os_string);
+    steps::heading("tests");
+    let mut cargo = environment::cargo(&workspace.root);
+    let command = with_artifacts(&mut cargo, workspace).env("MODELHOST_ONNXRUNTIME", library);
+    steps::loud("tests", || environment::run(command.args(["test", "--release", "--workspace"])))
 }
 
 /// Builds what the end-to-end tests and the benchmark run.

@@ -3,6 +3,7 @@
 use modelhost_guest::{ANY, Datatype, Error, Graph, Plugin, Request, Response, Signature, Tensor};
 
 modelhost_guest::embed_graph!("iris", "iris.onnx");
+modelhost_guest::embed_sample!("two-flowers", "example.json");
 modelhost_guest::export!(Iris);
 
 const SPECIES: [&str; 3] = ["setosa", "versicolor", "virginica"];

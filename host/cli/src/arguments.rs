@@ -3,7 +3,9 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::client::HostUrl;
-use crate::commands::{aliases, check, deployment, examine, models, pack, predict, push, serve, versions};
+use crate::commands::{
+    aliases, check, configure, deployment, examine, models, pack, predict, push, serve, stats, versions,
+};
 
 /// Serves models as sandboxed Wasm components, and operates a host that does.
 #[derive(Debug, Parser)]
@@ -44,6 +46,8 @@ pub enum Command {
     Pack(pack::Pack),
     /// Show whether the host is ready, and what it is
     Status,
+    /// List the engines that run networks, with versions, and why others are not there
+    Engines,
     /// List the models
     Models,
     /// Show one model
@@ -60,6 +64,10 @@ pub enum Command {
     Rollback(deployment::Rollback),
     /// Give a version a movable name, or take a name away
     Alias(aliases::Alias),
+    /// Change or show how a model is served: engine, weight, limits, batches
+    Configure(configure::Configure),
+    /// Show what models did since the host started, and what they hold
+    Stats(stats::Stats),
     /// Delete a version that is neither deployed nor named by an alias
     Delete(versions::Delete),
     /// Ask a model

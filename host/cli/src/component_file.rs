@@ -3,10 +3,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use modelhost_runtime::add_graph_section;
+use modelhost_inference::external_data;
+use modelhost_runtime::{add_graph_section, add_sample_section};
 
 include!(concat!(env!("OUT_DIR"), "/generic_plugin.rs"));
 
@@ -24,11 +25,56 @@ pub struct Upload {
     pub bytes: Box<dyn Read>,
 }
 
-/// Opens a file for an upload: Wasm as it is, an ONNX network inside the generic plugin.
+/// A request that goes into a component.
+pub struct Sample {
+    /// The name of its file, without the extension.
+    pub name: String,
+    /// The whole file.
+    pub json: Vec<u8>,
+}
+
+/// Reads files of samples; what is in them is for the host to judge.
+///
+/// # Errors
+/// A file that cannot be read, or has no usable name, or the name of another.
+pub fn read_samples(paths: &[PathBuf]) -> anyhow::Result<Vec<Sample>> {
+    let mut samples: Vec<Sample> = Vec::with_capacity(paths.len());
+    for path in paths {
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        let name = stem.with_context(|| format!("{} has no usable name", path.display()))?.to_owned();
+        if samples.iter().any(|known| known.name == name) {
+            bail!("two samples are named {name:?}: rename one of the files");
+        }
+        let json = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        samples.push(Sample { name, json });
+    }
+    Ok(samples)
+}
+
+/// Opens a file for an upload: Wasm as it is, an ONNX network inside the generic plugin; either with these samples.
 ///
 /// # Errors
 /// A file that cannot be read or is neither, or a binary without the generic plugin.
-pub fn open(path: &Path) -> anyhow::Result<Upload> {
+pub fn open(path: &Path, samples: &[PathBuf]) -> anyhow::Result<Upload> {
+    let upload = open_alone(path)?;
+    if samples.is_empty() {
+        return Ok(upload);
+    }
+    let mut component = Vec::new();
+    let Upload { mut bytes, .. } = upload;
+    bytes.read_to_end(&mut component).with_context(|| format!("cannot read {}", path.display()))?;
+    check_component(path, &component)?;
+    for Sample { name, json } in read_samples(samples)? {
+        component = add_sample_section(component, &name, &json);
+    }
+    Ok(in_memory(component))
+}
+
+fn in_memory(component: Vec<u8>) -> Upload {
+    Upload { length: component.len() as u64, bytes: Box::new(io::Cursor::new(component)) }
+}
+
+fn open_alone(path: &Path) -> anyhow::Result<Upload> {
     let context = || format!("cannot read {}", path.display());
     let mut file = File::open(path).with_context(context)?;
     let metadata = file.metadata().with_context(context)?;
@@ -46,9 +92,8 @@ pub fn open(path: &Path) -> anyhow::Result<Upload> {
     if !has_extension("onnx") {
         bail!("{} is neither a Wasm component nor an .onnx file", path.display());
     }
-    let network = std::fs::read(path).with_context(context)?;
-    let component = wrap(&network)?;
-    Ok(Upload { length: component.len() as u64, bytes: Box::new(io::Cursor::new(component)) })
+    let network = external_data::read_whole(path)?;
+    Ok(in_memory(wrap(&network)?))
 }
 
 fn wrap(network: &[u8]) -> anyhow::Result<Vec<u8>> {
@@ -66,8 +111,14 @@ fn wrap(network: &[u8]) -> anyhow::Result<Vec<u8>> {
 /// A file that cannot be read, or holds something else.
 pub fn read_component(path: &Path) -> anyhow::Result<Vec<u8>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    check_component(path, &bytes)?;
+    Ok(bytes)
+}
+
+/// Only a component can be added to.
+fn check_component(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if bytes.starts_with(&COMPONENT_HEADER) {
-        return Ok(bytes);
+        return Ok(());
     }
     if bytes.starts_with(WASM_MAGIC) {
         bail!("{} is a core module: a component is expected (target wasm32-wasip2)", path.display());
@@ -88,7 +139,7 @@ mod tests {
 
     fn uploaded(name: &str, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
         let (_folder, path) = file(name, bytes);
-        let mut upload = open(&path)?;
+        let mut upload = open(&path, &[])?;
         let mut sent = Vec::new();
         upload.bytes.read_to_end(&mut sent)?;
         assert_eq!(sent.len() as u64, upload.length);
@@ -116,9 +167,24 @@ mod tests {
     }
 
     #[test]
+    fn samples_are_added_to_a_component() {
+        let component = [&COMPONENT_HEADER[..], b"rest"].concat();
+        let (folder, path) = file("a.wasm", &component);
+        let sample = folder.path().join("usual.json");
+        std::fs::write(&sample, b"{}").unwrap();
+        let mut sent = Vec::new();
+        open(&path, &[sample.clone()]).unwrap().bytes.read_to_end(&mut sent).unwrap();
+        assert_eq!(sent, add_sample_section(component, "usual", b"{}"));
+        assert!(
+            open(&path, &[sample.clone(), sample])
+                .is_err_and(|error| error.to_string().contains("two samples"))
+        );
+    }
+
+    #[test]
     fn other_files_are_refused() {
         assert!(uploaded("a.txt", b"text").unwrap_err().to_string().contains("neither"));
-        assert!(open(Path::new("/")).is_err_and(|error| error.to_string().contains("is not a file")));
+        assert!(open(Path::new("/"), &[]).is_err_and(|error| error.to_string().contains("is not a file")));
         let (_folder, module) = file("m.wasm", b"\0asm\x01\0\0\0");
         assert!(read_component(&module).unwrap_err().to_string().contains("core module"));
     }

@@ -3,16 +3,26 @@
 
 mod datatype;
 mod digest;
+mod engine_choice;
 mod error_code;
+mod fair_queue;
 mod metadata;
+mod model_configuration;
 mod names;
+mod parameter;
 mod signature;
 mod tensor;
 
 pub use datatype::Datatype;
 pub use digest::{Digest, Hasher, InvalidDigest};
+pub use engine_choice::{EngineCandidate, EngineChoice};
 pub use error_code::ErrorCode;
-pub use metadata::ComponentMetadata;
+pub use fair_queue::{FairQueue, FlowId, Standing, Ticket, Turn};
+pub use metadata::{ComponentMetadata, SampleSection};
+pub use model_configuration::{
+    DynamicBatching, EngineName, EnginePreference, InvalidConfiguration, ModelConfiguration,
+};
 pub use names::{AliasName, InvalidName, ModelName, VersionNumber};
+pub use parameter::Parameter;
 pub use signature::{GraphDescription, Signature, SignatureMismatch, TensorDescription};
 pub use tensor::{BytesElements, InvalidTensor, MAX_RANK, Tensor};

@@ -1,4 +1,4 @@
-//! What the author of a component says about it in the component itself.
+//! What the author of a component puts into it beside code and networks: what it is, and requests to try it with.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,4 +31,15 @@ pub struct ComponentMetadata {
     /// The revision of the source code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+}
+
+/// A request that a component brings along, in a custom section: where in the component's file its JSON lies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleSection {
+    /// The name.
+    pub name: String,
+    /// Where it begins, in bytes from the start of the component.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub size_bytes: u64,
 }

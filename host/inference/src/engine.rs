@@ -1,16 +1,25 @@
 //! What an engine is to the rest of the host: it turns a file into something that can be run, many times and from many
 //! threads. Knows nothing about how a particular engine works, nor on which thread it is called.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use modelhost_core::{ErrorCode, Tensor, TensorDescription};
+use modelhost_core::{EngineName, ErrorCode, Tensor, TensorDescription};
 
 /// A library that runs networks.
 pub trait Engine: Send + Sync {
-    /// A short name for messages and configuration, such as `tract`.
-    fn name(&self) -> &'static str;
+    /// Which engine this is.
+    fn name(&self) -> EngineName;
+
+    /// The version of the library.
+    fn version(&self) -> String;
+
+    /// The file of the library, where it is not built in.
+    fn library(&self) -> Option<&Path> {
+        None
+    }
 
     /// Checks and optimises the network of an ONNX file. Blocks for as long as that takes: milliseconds to seconds.
     ///
@@ -26,6 +35,13 @@ pub trait ExecutableGraph: Send + Sync {
 
     /// The outputs, in the order of the file; -1 for each extent that is not known before a run.
     fn outputs(&self) -> &[TensorDescription];
+
+    /// Bytes that the loaded network keeps in memory while nothing runs: above all its weights.
+    fn resident_bytes(&self) -> u64;
+
+    /// Whether it is proven that each row of the outputs (an index of the first dimension) depends on the row of the
+    /// same index of every input and on nothing else, so that the rows of several requests may share a run.
+    fn rows_are_independent(&self) -> bool;
 
     /// Runs the network on the calling thread.
     ///
@@ -93,6 +109,14 @@ pub enum LoadError {
         /// What cannot be run.
         reason: String,
     },
+    /// The engine itself is not there.
+    #[error("engine {engine} is not available: {reason}")]
+    Engine {
+        /// The engine that was asked for.
+        engine: EngineName,
+        /// Why it is not there.
+        reason: String,
+    },
     /// A network that would take more memory to load than a graph may take.
     #[error("graph is too large: {reason}")]
     TooLarge {
@@ -110,6 +134,7 @@ impl LoadError {
                 ErrorCode::Unprocessable
             }
             LoadError::TooLarge { .. } => ErrorCode::TooLarge,
+            LoadError::Engine { .. } => ErrorCode::Unavailable,
         }
     }
 }

@@ -1,23 +1,21 @@
-//! Decides where a graph runs and turns whatever happens there into one result: checks of the inputs, deadline,
-//! cancellation, panics. Knows no engine and no request.
+//! Decides where a call of a graph runs: at once on the thread that asks, or in the queue of its graph. Checks the inputs
+//! and names the outputs. Knows no engine and no request.
 
-use std::any::Any;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use modelhost_core::{ErrorCode, SignatureMismatch, Tensor, TensorDescription};
-use tokio::sync::oneshot;
+use modelhost_core::{Tensor, TensorDescription};
 
-use crate::engine::{RunError, RunLimits};
+use crate::compute_error::ComputeError;
 use crate::graph::Graph;
-use crate::worker_pool::WorkerPool;
+use crate::options::ComputeOptions;
+use crate::run::{check_before, run, total_bytes};
+use crate::schedule::{Done, Scheduler};
 
 /// Runs graphs on threads of its own, so that no thread that reads sockets or polls other calls waits for inference.
 pub struct Executor {
-    workers: WorkerPool,
+    scheduler: Scheduler,
 }
 
 /// A run that is expected to end within this time is not worth a hop to another thread and back, which costs some
@@ -25,81 +23,37 @@ pub struct Executor {
 /// other tasks of an async runtime notice.
 const INLINE_BELOW: Duration = Duration::from_micros(100);
 
-/// Why a graph gave no outputs.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ComputeError {
-    /// Names, datatypes or shapes that do not fit the graph.
-    #[error("{reason}")]
-    InvalidInput {
-        /// What does not fit, and what was expected.
-        reason: String,
-    },
-    /// The deadline passed while waiting for a thread or while running.
-    #[error("inference did not end before its deadline")]
-    DeadlineExceeded,
-    /// The caller set [`RunLimits::cancelled`].
-    #[error("inference was cancelled")]
-    Cancelled,
-    /// The tensors of this run would take too much memory.
-    #[error("{reason}")]
-    TooLarge {
-        /// The operator, the bytes it would take and the limit.
-        reason: String,
-    },
-    /// The engine reported an error or panicked.
-    #[error("{reason}")]
-    Failed {
-        /// What the engine said.
-        reason: String,
-    },
-}
+/// Not even sharing a run with others makes up for the hop.
+const ALWAYS_INLINE_BELOW: Duration = Duration::from_micros(20);
 
-impl ComputeError {
-    /// The kind of failure, seen by the one who called `compute`.
-    pub fn code(&self) -> ErrorCode {
-        match self {
-            ComputeError::InvalidInput { .. } => ErrorCode::InvalidArgument,
-            ComputeError::DeadlineExceeded => ErrorCode::DeadlineExceeded,
-            ComputeError::Cancelled => ErrorCode::Unavailable,
-            ComputeError::TooLarge { .. } => ErrorCode::TooLarge,
-            ComputeError::Failed { .. } => ErrorCode::PluginFailed,
-        }
-    }
-}
-
-impl From<RunError> for ComputeError {
-    fn from(error: RunError) -> ComputeError {
-        let reason = error.to_string();
-        match error {
-            RunError::InvalidInput { .. } => ComputeError::InvalidInput { reason },
-            RunError::DeadlineExceeded => ComputeError::DeadlineExceeded,
-            RunError::Cancelled => ComputeError::Cancelled,
-            RunError::TooLarge { .. } => ComputeError::TooLarge { reason },
-            RunError::Failed { .. } => ComputeError::Failed { reason },
-        }
-    }
-}
-
-impl From<SignatureMismatch> for ComputeError {
-    fn from(mismatch: SignatureMismatch) -> ComputeError {
-        ComputeError::InvalidInput { reason: mismatch.to_string() }
-    }
+/// What a call of a graph gave.
+#[derive(Debug)]
+pub struct Computed {
+    /// The outputs, in the order of the graph's file.
+    pub outputs: Vec<(String, Tensor)>,
+    /// Executions of the graph that are to be counted for this call: none where another call of the same run counts for
+    /// it, several where shared runs failed before.
+    pub executions: u32,
+    /// How long it waited before it ran.
+    pub queued: Duration,
 }
 
 impl Executor {
-    /// Starts that many threads, at least one. One per core is right: a run uses one thread.
+    /// Starts that many threads for short runs and as many for long ones, at least one of each. One per core is right: a
+    /// run uses one thread.
     ///
     /// # Errors
     /// Where the operating system gives no thread.
     pub fn new(threads: usize) -> io::Result<Executor> {
-        Ok(Executor { workers: WorkerPool::new(threads)? })
+        Ok(Executor { scheduler: Scheduler::new(threads)? })
     }
 
     /// Runs the graph on these inputs, in any order, and gives its outputs in the order of the graph's file.
     ///
-    /// A graph that is known to take less than 100 µs for inputs of this size runs at once on the calling thread;
-    /// any other runs on a thread of the executor. Dropping the future sets [`RunLimits::cancelled`]: a job that
-    /// still waits is not started, and one that runs stops at its next operator.
+    /// A graph that is known to take less than 100 µs for inputs of this size runs at once on the calling thread, unless
+    /// there are others to share a run with; any other waits for a thread of the executor. Dropping the future sets
+    /// [`crate::RunLimits::cancelled`]: a call that still waits leaves the queue, and a run that nobody else waits for
+    /// stops at its next operator.
     ///
     /// # Errors
     /// [`ComputeError`]; a panic of the engine is [`ComputeError::Failed`].
@@ -107,58 +61,60 @@ impl Executor {
         &self,
         graph: &Arc<Graph>,
         inputs: Vec<(String, Tensor)>,
-        limits: RunLimits,
-    ) -> Result<Vec<(String, Tensor)>, ComputeError> {
+        options: ComputeOptions,
+    ) -> Result<Computed, ComputeError> {
         let inputs = in_order(graph.inputs(), inputs)?;
-        limits.check()?;
-        let outputs = if runs_inline(graph, &inputs) {
-            run(graph, inputs, &limits)?
-        } else {
-            self.run_on_worker(graph.clone(), inputs, limits).await?
+        let counters = graph.counters();
+        counters.record_request();
+        let input_bytes = total_bytes(&inputs);
+        check_before(graph, input_bytes, &options.limits)?;
+        let done = match where_to_run(graph, input_bytes, &options) {
+            Where::Here => run_here(graph, inputs, &options)?,
+            Where::HereAndSeen => {
+                let _present = counters.enter();
+                run_here(graph, inputs, &options)?
+            }
+            Where::Queue => {
+                let _present = counters.enter();
+                self.scheduler.compute(graph, inputs, options).await?
+            }
         };
         let names = graph.outputs().iter().map(|description| description.name.clone());
-        Ok(names.zip(outputs).collect())
-    }
-
-    async fn run_on_worker(
-        &self,
-        graph: Arc<Graph>,
-        inputs: Vec<Tensor>,
-        limits: RunLimits,
-    ) -> Result<Vec<Tensor>, ComputeError> {
-        let guard = CancelOnDrop { cancelled: limits.cancelled.clone(), armed: true };
-        let (answer, result) = oneshot::channel();
-        let submitted = self.workers.submit(Box::new(move || {
-            // Who no longer listens does not want the result.
-            let _ = answer.send(run(&graph, inputs, &limits));
-        }));
-        if !submitted {
-            return Err(ComputeError::Failed { reason: "no inference thread is left".into() });
-        }
-        let result = result.await;
-        guard.disarm();
-        result.unwrap_or_else(|_| Err(ComputeError::Failed { reason: "the inference thread ended".into() }))
+        let outputs = names.zip(done.outputs).collect();
+        Ok(Computed { outputs, executions: done.executions, queued: done.queued })
     }
 }
 
-/// Tells a running job that its caller is gone.
-struct CancelOnDrop {
-    cancelled: Arc<AtomicBool>,
-    armed: bool,
+enum Where {
+    /// On the calling thread.
+    Here,
+    /// On the calling thread, and later calls may see that the graph is busy.
+    HereAndSeen,
+    /// In the queue of the graph.
+    Queue,
 }
 
-impl CancelOnDrop {
-    fn disarm(mut self) {
-        self.armed = false;
+fn where_to_run(graph: &Graph, input_bytes: usize, options: &ComputeOptions) -> Where {
+    let batching = &options.batching;
+    let estimate = graph.run_times().estimate(input_bytes).filter(|estimate| *estimate < INLINE_BELOW);
+    let Some(estimate) = estimate else { return Where::Queue };
+    if !graph.is_batchable() || batching.max_batch_size < 2 {
+        Where::Here
+    } else if !batching.max_queue_delay.is_zero() {
+        // Somebody wants it to wait for others.
+        Where::Queue
+    } else if estimate < ALWAYS_INLINE_BELOW {
+        Where::Here
+    } else if graph.counters().is_busy() {
+        Where::Queue
+    } else {
+        Where::HereAndSeen
     }
 }
 
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        if self.armed {
-            self.cancelled.store(true, Ordering::Relaxed);
-        }
-    }
+fn run_here(graph: &Graph, inputs: Vec<Tensor>, options: &ComputeOptions) -> Result<Done, ComputeError> {
+    let outputs = run(graph, inputs, &options.limits)?;
+    Ok(Done { outputs, executions: 1, queued: Duration::ZERO })
 }
 
 /// Checks the inputs and brings them into the order of the descriptions.
@@ -170,41 +126,4 @@ fn in_order(
     // After the check each description has exactly one input of its name.
     inputs.sort_by_key(|(name, _)| descriptions.iter().position(|description| description.name == *name));
     Ok(inputs.into_iter().map(|(_, tensor)| tensor).collect())
-}
-
-fn runs_inline(graph: &Graph, inputs: &[Tensor]) -> bool {
-    graph.run_times().estimate(total_bytes(inputs)).is_some_and(|estimate| estimate < INLINE_BELOW)
-}
-
-/// Runs the graph on this thread; remembers how long it took.
-fn run(graph: &Graph, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, ComputeError> {
-    limits.check()?;
-    let input_bytes = total_bytes(&inputs);
-    let start = Instant::now();
-    // Unwind safety: a graph is not changed by a run, apart from atomics and caches behind locks that do not poison.
-    let result = catch_unwind(AssertUnwindSafe(|| graph.executable().run(inputs, limits)));
-    match result {
-        Ok(Ok(outputs)) => {
-            graph.run_times().record(input_bytes, start.elapsed());
-            Ok(outputs)
-        }
-        Ok(Err(error)) => Err(error.into()),
-        Err(panic) => {
-            let message = panic_message(&*panic);
-            tracing::error!(graph = %graph.digest(), "the inference engine panicked: {message}");
-            Err(ComputeError::Failed {
-                reason: "the inference engine failed unexpectedly on these inputs".into(),
-            })
-        }
-    }
-}
-
-fn total_bytes(tensors: &[Tensor]) -> usize {
-    tensors.iter().map(|tensor| tensor.data().len()).sum()
-}
-
-/// The text of a panic, where it has one.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&'static str>().copied()).unwrap_or("no message")
 }

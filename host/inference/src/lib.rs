@@ -7,15 +7,29 @@
 //! ```
 
 mod cache;
+mod compute_error;
 mod engine;
+mod engines;
 mod executor;
 mod graph;
+mod onnx;
+pub mod onnxruntime;
+mod options;
+mod run;
 mod run_times;
+mod schedule;
+mod settings;
+mod stacking;
 pub mod tract;
-mod worker_pool;
 
 pub use cache::GraphCache;
+pub use compute_error::ComputeError;
 pub use engine::{Engine, ExecutableGraph, LoadError, RunError, RunLimits};
-pub use executor::{ComputeError, Executor};
-pub use graph::Graph;
+pub use engines::{EngineStatus, Engines};
+pub use executor::{Computed, Executor};
+pub use graph::{Graph, GraphHold, GraphStatistics};
+pub use onnx::external_data;
+pub use onnxruntime::OnnxRuntimeEngine;
+pub use options::{BatchingPolicy, ComputeOptions, Priority};
+pub use settings::{BatchingSettings, InferenceSettings};
 pub use tract::TractEngine;

@@ -13,8 +13,15 @@ pub(crate) struct RunTimes {
 /// One estimate for each bit length of a 64-bit size.
 const SIZES: usize = 65;
 
-/// A new run moves the estimate by an eighth of the difference: some ten runs to follow a change.
-const WEIGHT: u64 = 8;
+/// A longer run moves the estimate by an eighth of the difference: some ten runs to follow a change.
+const SLOWER: u64 = 8;
+
+/// A shorter run moves it by half: whatever else the machine does makes runs longer, never shorter, so the short ones
+/// say more about the graph.
+const QUICKER: u64 = 2;
+
+/// See [`RunTimes::doubt`].
+const DOUBT: u64 = 32;
 
 /// A single run counts as at most this many times the estimate, so that one run that was interrupted by the
 /// operating system does not look like a slow graph.
@@ -35,28 +42,63 @@ impl RunTimes {
         }
     }
 
+    /// The estimate for inputs of about this size, or else what the nearest smaller size that was measured would take
+    /// if time grew with size.
+    pub(crate) fn at_most(&self, input_bytes: usize) -> Option<Duration> {
+        let size = bits(input_bytes);
+        (0..=size).rev().find_map(|smaller| match self.estimates[smaller].load(Ordering::Relaxed) {
+            0 => None,
+            nanoseconds => {
+                let factor = 1_u64.checked_shl((size - smaller) as u32).unwrap_or(u64::MAX);
+                Some(Duration::from_nanos(nanoseconds.saturating_mul(factor)))
+            }
+        })
+    }
+
     /// Adds one measured run.
     pub(crate) fn record(&self, input_bytes: usize, elapsed: Duration) {
-        let slot = self.slot(input_bytes);
-        let measured = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let before = slot.load(Ordering::Relaxed);
-        let after = match before {
+        let measured = nanoseconds(elapsed);
+        self.change(input_bytes, |before| match before {
             0 => measured,
             _ => moved(before, measured),
-        };
-        // Two runs that end at once may lose one of the two updates: it is an estimate.
-        slot.store(after, Ordering::Relaxed);
+        });
+    }
+
+    /// Adds a run that was stopped before its end: it would have taken longer, nobody knows how much.
+    pub(crate) fn record_unfinished(&self, input_bytes: usize, elapsed: Duration) {
+        let at_least = nanoseconds(elapsed).saturating_mul(2);
+        self.change(input_bytes, |before| before.max(at_least));
+    }
+
+    /// Lowers the estimate a little, because a run did not take place on its account: an estimate that no run renews
+    /// must not stand in the way for ever.
+    pub(crate) fn doubt(&self, input_bytes: usize) {
+        self.change(input_bytes, |before| before - before / DOUBT);
+    }
+
+    /// Two changes at once may lose one of them: it is an estimate.
+    fn change(&self, input_bytes: usize, change: impl FnOnce(u64) -> u64) {
+        let slot = self.slot(input_bytes);
+        slot.store(change(slot.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 
     fn slot(&self, input_bytes: usize) -> &AtomicU64 {
-        let bits = (usize::BITS - input_bytes.leading_zeros()) as usize;
-        &self.estimates[bits]
+        &self.estimates[bits(input_bytes)]
     }
+}
+
+fn bits(size: usize) -> usize {
+    (usize::BITS - size.leading_zeros()) as usize
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1)
 }
 
 fn moved(before: u64, measured: u64) -> u64 {
     let measured = measured.min(before.saturating_mul(LARGEST_FACTOR));
-    let after = before - before / WEIGHT + measured / WEIGHT;
+    let weight = if measured < before { QUICKER } else { SLOWER };
+    let after = before - before / weight + measured / weight;
     after.max(1)
 }
 
@@ -80,6 +122,36 @@ mod tests {
     #[test]
     fn one_interrupted_run_changes_little() {
         assert!(after(&[&[10; 10][..], &[20_000]].concat()) < Duration::from_micros(15));
+    }
+
+    #[test]
+    fn a_run_that_was_stopped_took_longer() {
+        let times = RunTimes::default();
+        times.record_unfinished(100, Duration::from_millis(10));
+        assert_eq!(times.estimate(100), Some(Duration::from_millis(20)));
+        times.record_unfinished(100, Duration::from_millis(1));
+        assert_eq!(times.estimate(100), Some(Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn an_estimate_that_is_doubted_gives_way() {
+        let times = RunTimes::default();
+        times.record(100, Duration::from_millis(500));
+        let doubts = (0..100).take_while(|_| {
+            times.doubt(100);
+            times.estimate(100).unwrap() > Duration::from_millis(250)
+        });
+        assert!((10..50).contains(&doubts.count()));
+    }
+
+    #[test]
+    fn a_size_that_was_never_run_is_judged_by_a_smaller_one() {
+        let times = RunTimes::default();
+        assert_eq!(times.at_most(100), None);
+        times.record(100, Duration::from_micros(5));
+        assert_eq!(times.at_most(100), Some(Duration::from_micros(5)));
+        assert_eq!(times.at_most(1_000), Some(Duration::from_micros(40)));
+        assert_eq!(times.at_most(1), None);
     }
 
     #[test]

@@ -86,6 +86,13 @@ impl Artifacts {
         self.store(staged, component, self.compiled_path(settings_key, component))
     }
 
+    /// Keeps the files of a digest from being removed, if there are any.
+    pub fn reserve(&self, digest: &Digest) -> Option<Reservation> {
+        let reservation = Reservation::new(&self.references, digest);
+        let is_stored = self.component_path(digest).exists() || self.graph_path(digest).exists();
+        is_stored.then_some(reservation)
+    }
+
     fn store(
         &self,
         staged: NamedTempFile,

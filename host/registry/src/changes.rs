@@ -2,10 +2,10 @@
 //! order of writing is told in the crate's documentation.
 
 use jiff::Timestamp;
-use modelhost_core::{AliasName, ModelName, VersionNumber};
+use modelhost_core::{AliasName, ModelConfiguration, ModelName, VersionNumber};
 
 use crate::error::RegistryError;
-use crate::journal::{self, Change, Entry};
+use crate::journal::{Change, Entry};
 use crate::manifests;
 use crate::model::{Added, DeploymentChange, NewVersion, Revision, Version};
 use crate::records::{self, Head};
@@ -183,6 +183,26 @@ impl Registry {
         self.commit(&mut writer, model, head, Timestamp::now(), Change::AliasDeleted(alias.clone()))
     }
 
+    /// Replaces the configuration of a model. Returns the model's generation.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`], [`RegistryError::PreconditionFailed`], and failures of the disk.
+    pub fn configure(
+        &self,
+        model: &ModelName,
+        configuration: ModelConfiguration,
+        expected: Option<u64>,
+    ) -> Result<u64, RegistryError> {
+        let mut writer = self.writer.lock();
+        let head = self.existing(model)?;
+        check_generation(&head, expected)?;
+        if head.configuration == configuration {
+            return Ok(head.generation);
+        }
+        let change = Change::Configured(Box::new(configuration));
+        self.commit(&mut writer, model, head, Timestamp::now(), change)
+    }
+
     fn revise(
         &self,
         writer: &mut Writer,
@@ -211,7 +231,7 @@ impl Registry {
         let generation = head.generation + 1;
         let sequence = writer.next_sequence;
         let entry =
-            Entry { format: journal::FORMAT, sequence, time, model: model.clone(), generation, change };
+            Entry { format: change.format(), sequence, time, model: model.clone(), generation, change };
         let (_, mut writes) = replay::apply(Some(head), &entry).map_err(RegistryError::Misuse)?;
         let offset = writer.journal.append(&entry)?;
         writer.next_sequence += 1;
@@ -268,6 +288,7 @@ fn number_version(number: VersionNumber, new: NewVersion) -> Version {
         uploaded_by: new.uploaded_by,
         signature: new.signature,
         graphs: new.graphs,
+        samples: new.samples,
         metadata: new.metadata,
         compiled_size_bytes: new.compiled_size_bytes,
     }

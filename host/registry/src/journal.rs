@@ -7,7 +7,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use modelhost_core::{AliasName, ModelName, VersionNumber};
+use modelhost_core::{AliasName, ModelConfiguration, ModelName, VersionNumber};
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
@@ -15,8 +15,8 @@ use crate::error::{IoContext as _, RegistryError};
 use crate::model::{Revision, Version};
 use crate::sealed;
 
-/// The form of the lines that this host writes.
-pub(crate) const FORMAT: u64 = 1;
+/// The newest form of lines that this host reads. Form 2 knows [`Change::Configured`].
+pub(crate) const FORMAT: u64 = 2;
 
 /// One change of one model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +40,18 @@ pub(crate) enum Change {
     Deployed(Revision),
     AliasSet { alias: AliasName, version: VersionNumber },
     AliasDeleted(AliasName),
+    Configured(Box<ModelConfiguration>),
+}
+
+impl Change {
+    /// The oldest form of lines that knows this change, in which it is written: a host that knows no newer one goes on
+    /// with a folder where nothing newer happened.
+    pub(crate) fn format(&self) -> u64 {
+        match self {
+            Change::Configured(_) => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// An entry with the place of its line.
@@ -90,7 +102,7 @@ pub(crate) fn scan(bytes: &[u8], start: u64) -> Scan {
 impl Scan {
     fn add(&mut self, text: &[u8], offset: u64) {
         let entry = match serde_json::from_slice::<Entry>(text) {
-            Ok(entry) if entry.format == FORMAT => entry,
+            Ok(entry) if (1..=FORMAT).contains(&entry.format) => entry,
             _ => return self.refuse(text, offset),
         };
         let expected = self.entries.last().map(|previous| previous.entry.sequence.saturating_add(1));

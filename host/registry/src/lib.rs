@@ -33,7 +33,8 @@
 //! applies what is missing. So a change is there wholly or not at all, and an acknowledged one needs only the
 //! journal's fsync to have been honest; it does not depend on sled's flush, which is no barrier against loss of
 //! power on Linux. Where sled knows more than the journal, or the journal is damaged before its end, or manifests
-//! show that it lost its end, the registry does not open: [`Registry::rebuild`] is for that.
+//! show that it lost its end, the registry does not open: [`Registry::rebuild`] is for that. Aliases, revisions and
+//! configurations are in no manifest: a rebuild has of them what the journal still has.
 //!
 //! # Reading
 //!

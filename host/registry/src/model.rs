@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use modelhost_core::{
-    AliasName, ComponentMetadata, Digest, GraphDescription, ModelName, Signature, VersionNumber,
+    AliasName, ComponentMetadata, Digest, EngineChoice, GraphDescription, ModelConfiguration, ModelName,
+    SampleSection, Signature, VersionNumber,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,9 @@ pub struct Model {
     pub aliases: BTreeMap<AliasName, VersionNumber>,
     /// The newest revision; none until something was deployed.
     pub deployment: Option<Revision>,
+    /// How an operator wants it to be served; left out where nothing was configured.
+    #[serde(default, skip_serializing_if = "ModelConfiguration::is_default")]
+    pub configuration: ModelConfiguration,
     /// The number that the next version will have. Numbers are never used twice.
     pub next_version: VersionNumber,
 }
@@ -50,6 +54,9 @@ pub struct Version {
     pub signature: Signature,
     /// The networks it carries.
     pub graphs: Vec<GraphArtifact>,
+    /// The requests that it brings along, which warm it up whenever it is loaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<SampleSection>,
     /// What its author says about it.
     pub metadata: ComponentMetadata,
     /// Of the machine code that was made of it at upload, in bytes.
@@ -69,6 +76,8 @@ pub struct NewVersion {
     pub signature: Signature,
     /// The networks it carries, which are stored already.
     pub graphs: Vec<GraphArtifact>,
+    /// The requests that it brings along.
+    pub samples: Vec<SampleSection>,
     /// What its author says about it.
     pub metadata: ComponentMetadata,
     /// Of the machine code that was made of it, in bytes.
@@ -85,6 +94,9 @@ pub struct GraphArtifact {
     pub digest: Digest,
     /// Of the file, in bytes.
     pub size_bytes: u64,
+    /// The engine that was chosen for it. None in records of hosts that had only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_choice: Option<EngineChoice>,
 }
 
 /// One state of a model's deployment; an entry of a log that only grows.

@@ -2,7 +2,9 @@
 //!
 //! From a sound journal the same registry comes out. From a damaged one, what can be saved: every intact
 //! line that still makes sense, and versions whose manifests and artifacts are whole though the
-//! journal has lost them. Then a new journal is written, which says just that.
+//! journal has lost them. Then a new journal is written, which says just that. Manifests hold versions and nothing
+//! else: of aliases, revisions and configurations what the journal has lost is lost, and a model whose
+//! newest configuration is in a damaged line gets back the one before.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -179,7 +181,7 @@ impl<'a> Salvage<'a> {
 
 /// An entry that the old journal does not have; its numbers are given when it is taken.
 fn new_entry(model: &ModelName, time: Timestamp, change: Change) -> Entry {
-    Entry { format: journal::FORMAT, sequence: 0, time, model: model.clone(), generation: 0, change }
+    Entry { format: change.format(), sequence: 0, time, model: model.clone(), generation: 0, change }
 }
 
 fn deleted_by(entry: &Entry) -> Option<(ModelName, VersionNumber)> {

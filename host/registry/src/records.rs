@@ -3,10 +3,13 @@
 //!
 //! Keys are `v1/model/<name>`, `v1/version/<name>\0<number>` and `v1/revision/<name>\0<number>` with numbers in eight
 //! big-endian bytes, so that they sort, and `v1/applied`. A value is one byte, the form's number, and JSON.
+//!
+//! Form 2 is form 1 with a configuration in a model's record. Other records stay in form 1, so that a folder in which
+//! nothing was configured opens in an older modelhost too.
 
 use std::collections::BTreeMap;
 
-use modelhost_core::{AliasName, Digest, ModelName, VersionNumber};
+use modelhost_core::{AliasName, Digest, ModelConfiguration, ModelName, VersionNumber};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +17,10 @@ use crate::error::RegistryError;
 use crate::model::Revision;
 use crate::sealed;
 
-/// The form of values that this host writes.
-pub(crate) const FORMAT: u8 = 1;
+/// The newest form of values that this host reads.
+pub(crate) const FORMAT: u8 = 2;
+const WITHOUT_CONFIGURATION: u8 = 1;
+const WITH_CONFIGURATION: u8 = 2;
 pub(crate) const MODELS: &[u8] = b"v1/model/";
 pub(crate) const VERSIONS: &[u8] = b"v1/version/";
 const REVISIONS: &[u8] = b"v1/revision/";
@@ -29,6 +34,8 @@ pub(crate) struct Head {
     pub(crate) versions: BTreeMap<VersionNumber, Digest>,
     pub(crate) aliases: BTreeMap<AliasName, VersionNumber>,
     pub(crate) deployment: Option<Revision>,
+    #[serde(default, skip_serializing_if = "ModelConfiguration::is_default")]
+    pub(crate) configuration: ModelConfiguration,
 }
 
 impl Head {
@@ -40,7 +47,14 @@ impl Head {
             versions: BTreeMap::new(),
             aliases: BTreeMap::new(),
             deployment: None,
+            configuration: ModelConfiguration::default(),
         }
+    }
+
+    /// The bytes of the record.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let is_plain = self.configuration.is_default();
+        in_form(if is_plain { WITHOUT_CONFIGURATION } else { WITH_CONFIGURATION }, self)
     }
 }
 
@@ -114,7 +128,11 @@ fn name_in(key: &[u8], prefix: &[u8]) -> Option<ModelName> {
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![FORMAT];
+    in_form(WITHOUT_CONFIGURATION, value)
+}
+
+fn in_form<T: Serialize>(form: u8, value: &T) -> Vec<u8> {
+    let mut bytes = vec![form];
     bytes.extend(sealed::to_json(value));
     bytes
 }
@@ -122,7 +140,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// The record of this key from its bytes.
 pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, RegistryError> {
     match bytes.split_first() {
-        Some((&FORMAT, json)) => serde_json::from_slice(json).map_err(|_| unreadable(key)),
+        Some((1..=FORMAT, json)) => serde_json::from_slice(json).map_err(|_| unreadable(key)),
         Some((&found, _)) if found > FORMAT => {
             Err(RegistryError::NewerFormat { what: display(key), found: found.into(), known: FORMAT.into() })
         }
@@ -160,10 +178,10 @@ mod tests {
     fn values_say_their_form() {
         let mut bytes = encode(&Applied { sequence: 1, offset: 2 });
         assert_eq!(decode::<Applied>(APPLIED, &bytes).unwrap(), Applied { sequence: 1, offset: 2 });
-        bytes[0] = 2;
+        bytes[0] = 3;
         assert!(matches!(
             decode::<Applied>(APPLIED, &bytes),
-            Err(RegistryError::NewerFormat { found: 2, known: 1, .. })
+            Err(RegistryError::NewerFormat { found: 3, known: 2, .. })
         ));
         assert!(matches!(decode::<Applied>(APPLIED, b""), Err(RegistryError::Corrupt(_))));
         assert!(matches!(decode::<Applied>(APPLIED, b"\x01{"), Err(RegistryError::Corrupt(_))));

@@ -122,6 +122,7 @@ impl Registry {
             versions,
             aliases: head.aliases,
             deployment: head.deployment,
+            configuration: head.configuration,
             next_version: head.next_version,
         }))
     }

@@ -3,7 +3,7 @@
 //! The same function makes a change when it happens, after a crash, in a check and in a rebuild, so that
 //! all of them lead to the same records.
 
-use modelhost_core::{AliasName, ModelName, VersionNumber};
+use modelhost_core::{AliasName, ModelConfiguration, ModelName, VersionNumber};
 
 use crate::error::RegistryError;
 use crate::journal::{Change, Entry, Placed};
@@ -27,8 +27,9 @@ pub(crate) fn apply(head: Option<Head>, entry: &Entry) -> Result<(Head, Vec<Writ
         Change::Deployed(revision) => writes.push(deploy(&mut head, &entry.model, revision)?),
         Change::AliasSet { alias, version } => set_alias(&mut head, alias, *version)?,
         Change::AliasDeleted(alias) => delete_alias(&mut head, alias)?,
+        Change::Configured(configuration) => configure(&mut head, configuration)?,
     }
-    writes.push((records::model_key(&entry.model), Some(records::encode(&head))));
+    writes.push((records::model_key(&entry.model), Some(head.encode())));
     Ok((head, writes))
 }
 
@@ -69,6 +70,10 @@ fn delete_version(head: &mut Head, model: &ModelName, number: VersionNumber) -> 
         return Err(format!("version {number} is deployed or has an alias"));
     }
     head.versions.remove(&number).ok_or_else(|| missing(number))?;
+    if head.versions.is_empty() {
+        // A model that comes back under this name is another one.
+        head.configuration = ModelConfiguration::default();
+    }
     Ok((records::version_key(model, number), None))
 }
 
@@ -97,6 +102,14 @@ fn delete_alias(head: &mut Head, alias: &AliasName) -> Result<(), Inapplicable> 
         Some(_) => Ok(()),
         None => Err(format!("alias {alias} does not exist")),
     }
+}
+
+fn configure(head: &mut Head, configuration: &ModelConfiguration) -> Result<(), Inapplicable> {
+    if head.versions.is_empty() {
+        return Err("the model has no version".to_owned());
+    }
+    head.configuration = configuration.clone();
+    Ok(())
 }
 
 fn missing(number: VersionNumber) -> Inapplicable {

@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -39,6 +40,7 @@ enum Step {
     Rollback { to: u64 },
     SetAlias { number: u64 },
     DeleteAlias,
+    Configure { weight: u32 },
 }
 
 /// An own, simpler idea of a model, to compare with.
@@ -49,6 +51,8 @@ struct Expected {
     versions: BTreeMap<u64, Digest>,
     alias: Option<u64>,
     revisions: Vec<u64>,
+    /// 0: nothing is configured.
+    weight: u32,
 }
 
 impl Expected {
@@ -64,6 +68,7 @@ impl Expected {
             Step::Rollback { to } => self.revisions.push(self.revisions[to as usize - 1]),
             Step::SetAlias { number } => self.alias = Some(number),
             Step::DeleteAlias => self.alias = None,
+            Step::Configure { weight } => self.weight = weight,
         }
     }
 
@@ -77,6 +82,7 @@ impl Expected {
             versions: model.versions.iter().map(|version| (version.number.0, version.digest)).collect(),
             alias: model.aliases.values().next().map(|number| number.0),
             revisions: revisions.iter().map(|revision| only(&revision.traffic)).collect(),
+            weight: model.configuration.weight.map_or(0, NonZeroU32::get),
         }
     }
 
@@ -91,12 +97,13 @@ impl Expected {
         let to = random.below(self.revisions.len().max(1) as u64) + 1;
         let can_restore =
             self.revisions.get(to as usize - 1).is_some_and(|version| self.versions.contains_key(version));
-        match random.below(6) {
+        match random.below(7) {
             0 if is_free => Step::Delete { number },
             1 if can_restore => Step::Rollback { to },
             2 => Step::SetAlias { number },
             3 if self.alias.is_some() => Step::DeleteAlias,
             4 => Step::Add { content: fresh },
+            5 => Step::Configure { weight: (self.weight + 1 + random.below(3) as u32) % 5 },
             // The same alias again changes nothing, a deployment always does.
             _ => Step::Deploy { number },
         }
@@ -118,6 +125,9 @@ fn perform(registry: &Registry, name: &ModelName, step: Step) {
             assert!(registry.set_alias(name, &alias("a"), version(number), None).unwrap() > 0)
         }
         Step::DeleteAlias => assert!(registry.delete_alias(name, &alias("a"), None).unwrap() > 0),
+        Step::Configure { weight } => {
+            assert!(registry.configure(name, weighing(weight), None).unwrap() > 0)
+        }
     }
 }
 

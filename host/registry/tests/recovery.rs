@@ -28,6 +28,9 @@ fn fill(registry: &Registry) {
     registry.delete_alias(&income, &alias("old"), None).unwrap();
     registry.delete_version(&income, version(3), None).unwrap();
     registry.delete_version(&model("gone"), version(1), None).unwrap();
+    registry.configure(&income, weighing(3), None).unwrap();
+    registry.configure(&model("spam"), weighing(2), None).unwrap();
+    registry.configure(&model("spam"), weighing(0), None).unwrap();
 }
 
 fn filled() -> (TempDir, PathBuf) {
@@ -176,6 +179,47 @@ fn a_store_that_knows_more_than_the_journal_is_refused() {
     assert_sound(&data);
 }
 
+/// The newest configuration that the journal still has is the one that comes back; no manifest knows a later one.
+#[test]
+fn a_configuration_is_as_durable_as_its_line() {
+    let (_folder, data) = filled();
+    let journal = fs::read_to_string(data.join("journal.jsonl")).unwrap();
+    let configured = |line: &&str| line.contains("\"configured\"");
+    assert_eq!(journal.lines().filter(configured).count(), 3);
+    let formats = |line: &str| line.contains("{\"format\":2") == line.contains("\"configured\"");
+    assert!(journal.lines().all(formats), "only what an older host does not know is marked as newer");
+    let registry = Registry::open(&data).unwrap();
+    let weight = |registry: &Registry, name: &str| {
+        registry.model(&model(name)).unwrap().unwrap().configuration.weight.map(u32::from)
+    };
+    registry.configure(&model("income"), weighing(7), None).unwrap();
+    drop(registry);
+    fs::remove_dir_all(data.join("registry")).unwrap();
+    let registry = Registry::open(&data).unwrap();
+    assert_eq!((weight(&registry, "income"), weight(&registry, "spam")), (Some(7), None));
+    drop(registry);
+    let journal = fs::read_to_string(data.join("journal.jsonl")).unwrap();
+    fs::write(data.join("journal.jsonl"), journal.replace("\"weight\":7", "\"weight\":8")).unwrap();
+    assert!(Registry::open(&data).is_err(), "the store knows more than the intact journal");
+    Registry::rebuild(&data).unwrap();
+    assert_eq!(weight(&Registry::open(&data).unwrap(), "income"), Some(3));
+    assert_sound(&data);
+}
+
+/// As a folder looks in which nobody configured anything, whichever host wrote it.
+#[test]
+fn a_folder_without_configurations_is_what_an_older_host_writes() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let registry = Registry::open(&data).unwrap();
+    add(&registry, "income", 1);
+    deploy(&registry, "income", 1).unwrap();
+    drop(registry);
+    let journal = fs::read_to_string(data.join("journal.jsonl")).unwrap();
+    assert!(!journal.contains("configur") && !journal.contains("{\"format\":2"), "{journal}");
+    assert_sound(&data);
+}
+
 #[test]
 fn a_lost_journal_does_not_cost_the_artifacts() {
     let (_folder, data) = filled();
@@ -302,7 +346,7 @@ fn a_check_finds_damaged_and_missing_artifacts_and_manifests() {
 fn a_newer_journal_is_not_touched() {
     let (_folder, data) = filled();
     let path = data.join("journal.jsonl");
-    let payload = r#"{"format":2,"sequence":99"#;
+    let payload = r#"{"format":3,"sequence":99"#;
     let line = format!("{payload},\"checksum\":\"{}\"}}\n", &Digest::of(payload.as_bytes()).hex()[..16]);
     let bytes = [fs::read(&path).unwrap(), line.into_bytes()].concat();
     fs::write(&path, &bytes).unwrap();
@@ -311,7 +355,7 @@ fn a_newer_journal_is_not_touched() {
         Registry::check(&data).unwrap_err(),
         Registry::rebuild(&data).unwrap_err(),
     ] {
-        assert!(matches!(error, RegistryError::NewerFormat { found: 2, known: 1, .. }), "{error}");
+        assert!(matches!(error, RegistryError::NewerFormat { found: 3, known: 2, .. }), "{error}");
     }
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }

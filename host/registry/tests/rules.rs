@@ -5,7 +5,7 @@ mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use modelhost_core::{Digest, ErrorCode};
+use modelhost_core::{Digest, ErrorCode, ModelConfiguration};
 use modelhost_registry::{DeploymentChange, Registry, RegistryError, TrafficShare};
 use support::*;
 use tempfile::TempDir;
@@ -103,6 +103,31 @@ fn numbers_are_never_used_again_and_an_empty_model_is_not_seen() {
     let registry = Registry::open(folder.path()).unwrap();
     let back = add(&registry, "income", 1);
     assert_eq!((back.version.number, back.generation), (version(2), 3));
+}
+
+#[test]
+fn a_configuration_replaces_the_whole_one_before() {
+    let (folder, registry) = registry();
+    let income = model("income");
+    let missing = registry.configure(&income, weighing(2), None).unwrap_err();
+    assert_eq!(missing.code(), ErrorCode::NotFound);
+    add(&registry, "income", 1);
+    assert!(registry.model(&income).unwrap().unwrap().configuration.is_default());
+    assert_eq!(registry.configure(&income, weighing(2), Some(1)).unwrap(), 2);
+    assert_eq!(registry.configure(&income, weighing(2), None).unwrap(), 2, "nothing changed");
+    let stale = registry.configure(&income, weighing(3), Some(1)).unwrap_err();
+    assert_eq!(stale.code(), ErrorCode::PreconditionFailed);
+    let limited = ModelConfiguration { max_queued_requests: Some(0), ..ModelConfiguration::default() };
+    registry.configure(&income, limited.clone(), Some(2)).unwrap();
+    assert_eq!(registry.model(&income).unwrap().unwrap().configuration, limited);
+    drop(registry);
+    let registry = Registry::open(folder.path()).unwrap();
+    assert_eq!(registry.model(&income).unwrap().unwrap().configuration, limited);
+    registry.delete_version(&income, version(1), None).unwrap();
+    assert_eq!(registry.configure(&income, weighing(2), None).unwrap_err().code(), ErrorCode::NotFound);
+    add(&registry, "income", 1);
+    let again = registry.model(&income).unwrap().unwrap();
+    assert!(again.configuration.is_default(), "a model that comes back begins anew");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The result of a call that did not answer: whose fault, and what happened.
 
+use std::time::Duration;
+
 use modelhost_core::ErrorCode;
+use modelhost_inference::Priority;
 
 use crate::state::LimitExceeded;
 
@@ -49,6 +52,9 @@ pub enum CallError {
     /// All sandboxes are taken.
     #[error("all sandboxes are busy")]
     Overloaded,
+    /// Too many calls wait for a graph that the plugin runs.
+    #[error("too many calls wait for a graph of the plugin: try again later")]
+    GraphOverloaded,
     /// The host failed.
     #[error("the host could not run the plugin")]
     Host {
@@ -70,21 +76,17 @@ impl CallError {
             | CallError::Trapped { .. }
             | CallError::ContractViolation { .. } => ErrorCode::PluginFailed,
             CallError::DeadlineExceeded { .. } => ErrorCode::DeadlineExceeded,
-            CallError::Overloaded => ErrorCode::Overloaded,
+            CallError::Overloaded | CallError::GraphOverloaded => ErrorCode::Overloaded,
             CallError::Host { .. } => ErrorCode::Internal,
         }
     }
 }
 
-/// A parameter of a request, beside its tensors.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Parameter {
-    /// `true` or `false`.
-    Boolean(bool),
-    /// A whole number.
-    Integer(i64),
-    /// Any other number.
-    Number(f64),
-    /// A text.
-    Text(String),
+/// How one call is to be run.
+#[derive(Clone, Copy, Debug)]
+pub struct CallOptions {
+    /// Shortens the limit that the host sets.
+    pub timeout: Duration,
+    /// Which calls of a graph go first.
+    pub priority: Priority,
 }

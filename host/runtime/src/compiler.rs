@@ -24,6 +24,7 @@ const OUT_OF_MEMORY: [&str; 3] =
 /// Compiles uploads, each in a process of its own.
 pub struct Compiler {
     executable: PathBuf,
+    onnxruntime: Option<PathBuf>,
     limits: CompilationLimits,
     turn: Semaphore,
 }
@@ -46,9 +47,10 @@ impl From<Refusal> for CompileError {
 }
 
 impl Compiler {
-    /// A compiler that starts `executable`, a `modelhost` binary.
-    pub fn new(executable: PathBuf, limits: CompilationLimits) -> Compiler {
-        Compiler { executable, turn: Semaphore::new(limits.concurrent.max(1)), limits }
+    /// A compiler that starts `executable`, a `modelhost` binary, and has graphs tried on the built-in engine and on
+    /// the ONNX Runtime of this file, where there is one.
+    pub fn new(executable: PathBuf, limits: CompilationLimits, onnxruntime: Option<PathBuf>) -> Compiler {
+        Compiler { executable, onnxruntime, turn: Semaphore::new(limits.concurrent.max(1)), limits }
     }
 
     /// Examines and compiles the component in the file `component`, into the folder `output`.
@@ -77,6 +79,11 @@ impl Compiler {
             .arg(output)
             .arg(option("memory-bytes", &self.limits.memory_bytes))
             .arg(option("seconds", &self.limits.seconds))
+            .args(self.onnxruntime.iter().map(|library| {
+                let mut option = OsString::from("--onnxruntime=");
+                option.push(library);
+                option
+            }))
             .env_clear()
             // What an allocator reserves and does not use would count against the limit of address space.
             .env("MALLOC_ARENA_MAX", "2")

@@ -5,15 +5,16 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use modelhost_core::{ComponentMetadata, Digest, GraphDescription};
-use modelhost_inference::{Engine as _, TractEngine};
+use modelhost_core::{ComponentMetadata, Digest, EngineName, GraphDescription, SampleSection};
+use modelhost_inference::{Engine, Engines, ExecutableGraph};
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
 use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 
 use crate::engine::compiling_engine;
-use crate::inspect::{Inspection, inspect};
+use crate::inspect::{Inspection, Sections, inspect};
 use crate::refusal::{Refusal, RefusalReport};
 use crate::sandbox::last_sentence;
 use crate::settings::CompilationLimits;
@@ -28,13 +29,15 @@ pub struct Examination {
     pub imports: Vec<String>,
     /// The graphs that it carries.
     pub graphs: Vec<ExaminedGraph>,
+    /// The requests that it brings along.
+    pub samples: Vec<SampleSection>,
     /// What it says about itself.
     pub metadata: ComponentMetadata,
     /// Bytes of compiled code.
     pub compiled_size_bytes: u64,
 }
 
-/// A graph that the engine takes.
+/// A graph that at least one engine takes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExaminedGraph {
     /// What it is called and takes and answers.
@@ -45,6 +48,19 @@ pub struct ExaminedGraph {
     pub size_bytes: u64,
     /// The file in the output folder that holds the bytes.
     pub file: String,
+    /// What each engine of this host says of it, the built-in one first. An engine that refused it here must not be
+    /// given it without the limits of this process.
+    pub engines: Vec<EngineVerdict>,
+}
+
+/// Whether an engine takes a graph.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineVerdict {
+    /// The engine.
+    pub engine: EngineName,
+    /// Why it does not take it, where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// What the process prints: one line of JSON.
@@ -58,15 +74,20 @@ pub enum Report {
 }
 
 /// The whole work of the process: sets its own limits, examines `component`, writes the compiled code and the
-/// graphs into `output`, prints a [`Report`].
+/// graphs into `output`, prints a [`Report`]. `onnxruntime` is the shared library that the host uses, if it does.
 ///
 /// # Errors
 /// Where the machine fails, not the component.
-pub fn run(component: &Path, output: &Path, limits: &CompilationLimits) -> anyhow::Result<()> {
+pub fn run(
+    component: &Path,
+    output: &Path,
+    limits: &CompilationLimits,
+    onnxruntime: Option<&Path>,
+) -> anyhow::Result<()> {
     restrict_this_process(limits)?;
     end_with_the_host()?;
     let bytes = fs::read(component)?;
-    let report = match examine(&bytes, output)? {
+    let report = match examine(&bytes, output, onnxruntime)? {
         Ok(examination) => Report::Accepted(Box::new(examination)),
         Err(refusal) => Report::Refused(RefusalReport::from(&refusal)),
     };
@@ -96,7 +117,11 @@ fn end_with_the_host() -> std::io::Result<()> {
     Ok(())
 }
 
-fn examine(bytes: &[u8], output: &Path) -> anyhow::Result<Result<Examination, Refusal>> {
+fn examine(
+    bytes: &[u8],
+    output: &Path,
+    onnxruntime: Option<&Path>,
+) -> anyhow::Result<Result<Examination, Refusal>> {
     let inspection = match inspect(bytes) {
         Ok(inspection) => inspection,
         Err(refusal) => return Ok(Err(refusal)),
@@ -106,13 +131,18 @@ fn examine(bytes: &[u8], output: &Path) -> anyhow::Result<Result<Examination, Re
         Err(refusal) => return Ok(Err(refusal)),
     };
     fs::write(output.join(COMPILED_FILE), &compiled)?;
-    let graphs = match examine_graphs(bytes, &inspection, output)? {
+    let engines = match onnxruntime {
+        Some(library) if !inspection.graphs.is_empty() => Engines::with_onnxruntime(library),
+        _ => Engines::embedded_only(),
+    };
+    let graphs = match examine_graphs(&engines, bytes, &inspection, output)? {
         Ok(graphs) => graphs,
         Err(refusal) => return Ok(Err(refusal)),
     };
     Ok(Ok(Examination {
         imports: inspection.imports,
         graphs,
+        samples: samples(&inspection.samples),
         metadata: inspection.metadata,
         compiled_size_bytes: compiled.len() as u64,
     }))
@@ -125,17 +155,17 @@ fn compile(bytes: &[u8]) -> anyhow::Result<Result<Vec<u8>, Refusal>> {
 }
 
 fn examine_graphs(
+    engines: &Engines,
     bytes: &[u8],
     inspection: &Inspection,
     output: &Path,
 ) -> anyhow::Result<Result<Vec<ExaminedGraph>, Refusal>> {
-    let engine = TractEngine::new();
     let mut graphs = Vec::with_capacity(inspection.graphs.len());
     for (index, (name, range)) in inspection.graphs.iter().enumerate() {
         let onnx = &bytes[range.clone()];
-        let loaded = match engine.load(onnx) {
-            Ok(loaded) => loaded,
-            Err(error) => return Ok(Err(Refusal::Graph { name: name.clone(), reason: error.to_string() })),
+        let (loaded, verdicts) = ask_engines(engines, onnx);
+        let Some(loaded) = loaded else {
+            return Ok(Err(Refusal::Graph { name: name.clone(), reason: refusals(&verdicts) }));
         };
         let file = format!("graph-{index}.onnx");
         fs::write(output.join(&file), onnx)?;
@@ -148,9 +178,45 @@ fn examine_graphs(
             digest: Digest::of(onnx),
             size_bytes: onnx.len() as u64,
             file,
+            engines: verdicts,
         });
     }
     Ok(Ok(graphs))
+}
+
+fn samples(sections: &Sections) -> Vec<SampleSection> {
+    let section = |(name, range): &(String, std::ops::Range<usize>)| SampleSection {
+        name: name.clone(),
+        offset: range.start as u64,
+        size_bytes: range.len() as u64,
+    };
+    sections.iter().map(section).collect()
+}
+
+/// What each engine says of a graph, and the graph as the first loads it that takes it.
+fn ask_engines(engines: &Engines, onnx: &[u8]) -> (Option<Arc<dyn ExecutableGraph>>, Vec<EngineVerdict>) {
+    let mut first = None;
+    let mut ask = |engine: &Arc<dyn Engine>| {
+        let error = match engine.load(onnx) {
+            Ok(loaded) => {
+                first.get_or_insert(loaded);
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        EngineVerdict { engine: engine.name(), error }
+    };
+    let verdicts = engines.available().map(&mut ask).collect();
+    (first, verdicts)
+}
+
+/// One sentence for a graph that no engine takes. With one engine its name would only be one more word.
+fn refusals(verdicts: &[EngineVerdict]) -> String {
+    let said = |verdict: &EngineVerdict| {
+        let error = verdict.error.as_deref().unwrap_or_default();
+        if verdicts.len() == 1 { error.to_owned() } else { format!("{}: {error}", verdict.engine) }
+    };
+    verdicts.iter().map(said).collect::<Vec<_>>().join("; ")
 }
 
 /// Where the process put a graph.

@@ -1,5 +1,5 @@
 //! Reads an uploaded component without running it: is it one, what does it import and export, which graphs
-//! does it carry, what does it say about itself. Reads only; every byte is assumed to be hostile.
+//! and samples does it carry, what does it say about itself. Reads only; every byte is assumed to be hostile.
 
 use std::ops::Range;
 
@@ -11,9 +11,28 @@ use crate::refusal::Refusal;
 /// The custom sections whose names begin like this are graphs, named by the rest.
 pub const GRAPH_SECTION_PREFIX: &str = "modelhost:graph/";
 
+/// The custom sections whose names begin like this are samples, named by the rest: requests that the plugin answers.
+pub const SAMPLE_SECTION_PREFIX: &str = "modelhost:sample/";
+
 const PREDICTOR: &str = "modelhost:plugin/predictor@0.1.0";
-const MAX_GRAPHS: usize = 64;
-const MAX_GRAPH_NAME_BYTES: usize = 128;
+const MAX_NAME_BYTES: usize = 128;
+
+/// One kind of what a component carries in custom sections.
+#[derive(Clone, Copy)]
+struct Kind {
+    /// Such as "graph".
+    noun: &'static str,
+    prefix: &'static str,
+    max_count: usize,
+    max_bytes: usize,
+}
+
+/// The bytes of a graph are bounded by those of the upload.
+const GRAPH: Kind =
+    Kind { noun: "graph", prefix: GRAPH_SECTION_PREFIX, max_count: 64, max_bytes: usize::MAX };
+/// Samples are run whenever a version is loaded: some, and of the size of a request.
+const SAMPLE: Kind =
+    Kind { noun: "sample", prefix: SAMPLE_SECTION_PREFIX, max_count: 16, max_bytes: 1 << 20 };
 
 /// Interfaces that every plugin may import: inference, tensors and logging, and the parts of WASI that a
 /// standard library needs, which are linked to an empty world. A package ends in `/`.
@@ -29,13 +48,18 @@ const GRANTED: [&str; 9] = [
     "wasi:filesystem/",
 ];
 
+/// Names, and where the bytes of each are.
+pub type Sections = Vec<(String, Range<usize>)>;
+
 /// What is in a component.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Inspection {
     /// The interfaces that it imports.
     pub imports: Vec<String>,
     /// The graphs that it carries: name, and where the bytes are.
-    pub graphs: Vec<(String, Range<usize>)>,
+    pub graphs: Sections,
+    /// The samples that it carries: name, and where the bytes are.
+    pub samples: Sections,
     /// What it says about itself.
     pub metadata: ComponentMetadata,
 }
@@ -54,7 +78,8 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
     if !outline.exports.iter().any(|name| name == PREDICTOR) {
         return Err(Refusal::NoPredictor { expected: PREDICTOR, exports: outline.exports });
     }
-    Ok(Inspection { imports: outline.imports, graphs: outline.graphs, metadata: metadata(bytes) })
+    let Outline { imports, graphs, samples, .. } = outline;
+    Ok(Inspection { imports, graphs, samples, metadata: metadata(bytes) })
 }
 
 fn is_granted(import: &str) -> bool {
@@ -83,7 +108,8 @@ fn check_header(bytes: &[u8]) -> Result<(), Refusal> {
 struct Outline {
     imports: Vec<String>,
     exports: Vec<String>,
-    graphs: Vec<(String, Range<usize>)>,
+    graphs: Sections,
+    samples: Sections,
 }
 
 fn outline(bytes: &[u8]) -> Result<Outline, Refusal> {
@@ -110,9 +136,11 @@ fn outline(bytes: &[u8]) -> Result<Outline, Refusal> {
                 }
             }
             Payload::CustomSection(section) => {
-                if let Some(name) = section.name().strip_prefix(GRAPH_SECTION_PREFIX) {
-                    let end = section.data_offset() + section.data().len();
-                    add_graph(&mut outline.graphs, name, section.data_offset()..end)?;
+                let bytes = section.data_offset()..section.data_offset() + section.data().len();
+                for (kind, known) in [(GRAPH, &mut outline.graphs), (SAMPLE, &mut outline.samples)] {
+                    if let Some(name) = section.name().strip_prefix(kind.prefix) {
+                        add_section(kind, known, name, bytes.clone())?;
+                    }
                 }
             }
             _ => {}
@@ -121,23 +149,23 @@ fn outline(bytes: &[u8]) -> Result<Outline, Refusal> {
     Ok(outline)
 }
 
-fn add_graph(
-    graphs: &mut Vec<(String, Range<usize>)>,
-    name: &str,
-    bytes: Range<usize>,
-) -> Result<(), Refusal> {
-    let is_plain =
-        !name.is_empty() && name.len() <= MAX_GRAPH_NAME_BYTES && !name.chars().any(char::is_control);
+fn add_section(kind: Kind, known: &mut Sections, name: &str, bytes: Range<usize>) -> Result<(), Refusal> {
+    let Kind { noun, max_count, max_bytes, .. } = kind;
+    let is_plain = !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control);
     if !is_plain {
-        return Err(Refusal::GraphName { limit: MAX_GRAPH_NAME_BYTES });
+        return Err(Refusal::SectionName { noun, limit: MAX_NAME_BYTES });
     }
-    if graphs.iter().any(|(known, _)| known == name) {
-        return Err(Refusal::GraphTwice { name: name.to_owned() });
+    let name = name.to_owned();
+    if known.iter().any(|(other, _)| *other == name) {
+        return Err(Refusal::SectionTwice { noun, name });
     }
-    if graphs.len() == MAX_GRAPHS {
-        return Err(Refusal::TooManyGraphs { limit: MAX_GRAPHS });
+    if known.len() == max_count {
+        return Err(Refusal::TooManySections { noun, limit: max_count });
     }
-    graphs.push((name.to_owned(), bytes));
+    if bytes.len() > max_bytes {
+        return Err(Refusal::SectionTooLarge { noun, name, bytes: bytes.len(), limit: max_bytes });
+    }
+    known.push((name, bytes));
     Ok(())
 }
 
@@ -173,7 +201,7 @@ fn metadata(bytes: &[u8]) -> ComponentMetadata {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pack::add_graph_section;
+    use crate::pack::{add_graph_section, add_sample_section};
     use proptest::prelude::*;
     use wasm_encoder::{Component, CustomSection, Module, ModuleSection};
 
@@ -225,7 +253,33 @@ mod tests {
             [("inner".to_owned(), b"abc".to_vec()), ("outer".to_owned(), b"defg".to_vec())]
         );
         let twice = add_graph_section(bytes, "inner", b"");
-        assert_eq!(graphs_of(&twice), Err(Refusal::GraphTwice { name: "inner".to_owned() }));
+        assert_eq!(graphs_of(&twice), Err(Refusal::SectionTwice { noun: "graph", name: "inner".to_owned() }));
+    }
+
+    #[test]
+    fn samples_are_few_small_and_named() {
+        let with =
+            |name: &str, data: &[u8]| outline(&add_sample_section(EMPTY_COMPONENT.to_vec(), name, data));
+        let samples = with("a", b"{}").unwrap().samples;
+        assert_eq!(samples, [("a".to_owned(), 29..31)]);
+        assert_eq!(with("a", &vec![b' '; SAMPLE.max_bytes]).unwrap().samples.len(), 1);
+        let large = with("a", &vec![b' '; SAMPLE.max_bytes + 1]).err().unwrap();
+        assert_eq!(large.to_string(), "sample \"a\" has 1048577 bytes: at most 1048576 are allowed");
+        for name in ["", "a\nb", &"x".repeat(MAX_NAME_BYTES + 1)] {
+            assert!(
+                matches!(with(name, b"{}"), Err(Refusal::SectionName { noun: "sample", .. })),
+                "{name:?}"
+            );
+        }
+        let many = |count: usize| {
+            let add = |bytes, index: usize| add_sample_section(bytes, &index.to_string(), b"{}");
+            outline(&(0..count).fold(EMPTY_COMPONENT.to_vec(), add)).map(|outline| outline.samples.len())
+        };
+        assert_eq!(many(SAMPLE.max_count), Ok(SAMPLE.max_count));
+        assert_eq!(
+            many(SAMPLE.max_count + 1),
+            Err(Refusal::TooManySections { noun: "sample", limit: SAMPLE.max_count })
+        );
     }
 
     proptest! {
@@ -233,6 +287,26 @@ mod tests {
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = inspect(&bytes);
             let _ = inspect(&[&EMPTY_COMPONENT[..], &bytes].concat());
+        }
+
+        #[test]
+        fn graphs_and_samples_are_told_apart(
+            sections in proptest::collection::btree_map("[a-z]{1,8}", (any::<bool>(), proptest::collection::vec(any::<u8>(), 0..100)), 0..16),
+        ) {
+            let mut bytes = EMPTY_COMPONENT.to_vec();
+            for (name, (is_sample, data)) in &sections {
+                let add = if *is_sample { add_sample_section } else { add_graph_section };
+                bytes = add(bytes, name, data);
+            }
+            let found = outline(&bytes).unwrap();
+            for (kind, expected) in [(&found.samples, true), (&found.graphs, false)] {
+                let found: Vec<(&str, &[u8])> =
+                    kind.iter().map(|(name, range)| (name.as_str(), &bytes[range.clone()])).collect();
+                let of_kind = sections.iter().filter(|(_, (is_sample, _))| *is_sample == expected);
+                let expected: Vec<(&str, &[u8])> =
+                    of_kind.map(|(name, (_, data))| (name.as_str(), data.as_slice())).collect();
+                prop_assert_eq!(found, expected);
+            }
         }
 
         #[test]

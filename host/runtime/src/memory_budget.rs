@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct MemoryBudget {
     limit: usize,
     used: AtomicUsize,
+    /// The most that was ever used.
+    peak: AtomicUsize,
     /// What is taken here is taken there too.
     parent: Option<Arc<MemoryBudget>>,
 }
@@ -15,27 +17,39 @@ pub struct MemoryBudget {
 impl MemoryBudget {
     /// The budget of a host.
     pub fn of_host(limit: usize) -> Arc<MemoryBudget> {
-        Arc::new(MemoryBudget { limit, used: AtomicUsize::new(0), parent: None })
+        Arc::new(MemoryBudget::new(limit, None))
     }
 
     /// The budget of one plugin: half of the host's, so that no single one can take everything.
     pub fn of_plugin(host: &Arc<MemoryBudget>) -> Arc<MemoryBudget> {
-        let parent = Some(host.clone());
-        Arc::new(MemoryBudget { limit: host.limit / 2, used: AtomicUsize::new(0), parent })
+        Arc::new(MemoryBudget::new(host.limit / 2, Some(host.clone())))
+    }
+
+    fn new(limit: usize, parent: Option<Arc<MemoryBudget>>) -> MemoryBudget {
+        MemoryBudget { limit, used: AtomicUsize::new(0), peak: AtomicUsize::new(0), parent }
+    }
+
+    /// Bytes that calls hold now.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// The most bytes that calls ever held together.
+    pub fn peak(&self) -> usize {
+        self.peak.load(Ordering::Relaxed)
     }
 
     fn take(&self, bytes: usize) -> bool {
         let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.limit);
-        if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
+        let Ok(before) = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) else {
+            return false;
+        };
+        if self.parent.as_ref().is_some_and(|parent| !parent.take(bytes)) {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
-        match &self.parent {
-            Some(parent) if !parent.take(bytes) => {
-                self.used.fetch_sub(bytes, Ordering::Relaxed);
-                false
-            }
-            _ => true,
-        }
+        self.peak.fetch_max(before + bytes, Ordering::Relaxed);
+        true
     }
 
     fn give_back(&self, bytes: usize) {
@@ -96,6 +110,6 @@ mod tests {
         assert!(other.grow_to(50));
         assert!(!MemoryShare::new(modest).grow_to(1));
         drop((first, second, other));
-        assert_eq!(host.used.load(Ordering::Relaxed), 0);
+        assert_eq!((host.used(), host.peak()), (0, 100));
     }
 }

@@ -1,21 +1,26 @@
 //! A version that is ready to be called: compiled code, linked, with its graphs. Each call gets a sandbox of
 //! its own and leaves nothing behind.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use modelhost_core::{Signature, TensorDescription};
+use modelhost_core::{Parameter, Signature, TensorDescription};
+use modelhost_inference::{Graph, GraphHold, Priority};
 use wasmtime::component::Component;
 
 use crate::bindings::PluginPre;
-use crate::call::{CallError, Parameter};
+use crate::call::{CallError, CallOptions};
 use crate::memory_budget::MemoryBudget;
+use crate::recorder::Recorder;
 use crate::refusal::Refusal;
 use crate::runtime::Runtime;
 use crate::sandbox::{Answer, NamedTensors, Sandbox, last_sentence};
+use crate::scheduling::{Scheduling, Share};
 use crate::signature::check_signature;
-use crate::state::{CallState, Graphs};
+use crate::state::{CallContext, CallState, Graphs};
 
 /// A version that is ready to be called. Shared by all its calls.
 pub struct Plugin {
@@ -25,6 +30,22 @@ pub struct Plugin {
     /// Model and version, such as `income/3`, for the log.
     origin: Arc<str>,
     memory: Arc<MemoryBudget>,
+    /// Says of each graph that it has a user.
+    _holds: Vec<GraphHold>,
+    share: Share,
+}
+
+/// What a plugin takes of the host's memory, beside its compiled code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PluginMemory {
+    /// Of networks that nobody else runs.
+    pub graph_bytes: u64,
+    /// Of networks that other plugins run too.
+    pub shared_graph_bytes: u64,
+    /// Of sandboxes and tensors, now.
+    pub in_use_bytes: u64,
+    /// The same, at most.
+    pub peak_in_use_bytes: u64,
 }
 
 impl Plugin {
@@ -53,7 +74,57 @@ impl Plugin {
         // A failure here only makes the first call slower, and will be met there again.
         let _ = component.initialize_copy_on_write_image();
         let memory = MemoryBudget::of_plugin(&runtime.services().memory);
-        Ok(Plugin { runtime, pre, graphs: Arc::new(graphs), origin: origin.into(), memory })
+        let scheduling = Scheduling {
+            weight: NonZeroU32::MIN,
+            batching: runtime.services().batching,
+            graphs: BTreeMap::new(),
+        };
+        Ok(Plugin {
+            share: runtime.share(scheduling),
+            runtime,
+            pre,
+            _holds: distinct(&graphs).map(|graph| graph.hold()).collect(),
+            graphs: Arc::new(graphs),
+            origin: origin.into(),
+            memory,
+        })
+    }
+
+    /// What it takes of the host's memory.
+    pub fn memory(&self) -> PluginMemory {
+        let (mut graph_bytes, mut shared_graph_bytes) = (0, 0);
+        for graph in distinct(&self.graphs) {
+            let bytes = if graph.holders() > 1 { &mut shared_graph_bytes } else { &mut graph_bytes };
+            *bytes += graph.resident_bytes();
+        }
+        PluginMemory {
+            graph_bytes,
+            shared_graph_bytes,
+            in_use_bytes: self.memory.used() as u64,
+            peak_in_use_bytes: self.memory.peak() as u64,
+        }
+    }
+
+    /// The networks that it carries.
+    pub fn graphs(&self) -> &Graphs {
+        &self.graphs
+    }
+
+    /// What runs it.
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    /// The same plugin as one of those that have this share of the machine together.
+    #[must_use]
+    pub fn sharing(self, share: Share) -> Plugin {
+        Plugin { share, ..self }
+    }
+
+    /// Changes how calls that begin from now on share the machine with others, those of all plugins with the same
+    /// share.
+    pub fn set_scheduling(&self, scheduling: Scheduling) {
+        self.share.set(scheduling);
     }
 
     /// Starts the plugin once and asks what it takes and answers.
@@ -63,10 +134,10 @@ impl Plugin {
     pub async fn signature(self: &Arc<Self>) -> Result<Signature, Refusal> {
         let plugin = self.clone();
         let limit = self.runtime.settings().limits.wall_time();
-        let answer = self
-            .runtime
-            .run(limit, move |deadline| async move { plugin.sandbox(deadline).await?.signature().await });
-        let signature = answer.await.map_err(|error| match error {
+        let call = move |deadline| async move {
+            plugin.sandbox(deadline, Priority::default()).await?.signature().await
+        };
+        let signature = self.runtime.run(&self.share, limit, call).await.map_err(|error| match error {
             CallError::ContractViolation { reason } => Refusal::WrongWorld { reason },
             error => Refusal::DoesNotStart { reason: error.to_string() },
         })?;
@@ -74,7 +145,7 @@ impl Plugin {
         Ok(signature)
     }
 
-    /// Answers one request in a fresh sandbox, within `timeout` and the limits of a call. Dropping the future
+    /// Answers one request in a fresh sandbox, within its timeout and the limits of a call. Dropping the future
     /// ends the call.
     ///
     /// The outputs are checked against `signature`, and come in its order.
@@ -86,27 +157,69 @@ impl Plugin {
         signature: &Arc<Signature>,
         inputs: NamedTensors,
         parameters: Vec<(String, Parameter)>,
-        timeout: Duration,
+        options: CallOptions,
+    ) -> Result<Answer, CallError> {
+        self.predict_recorded(signature, inputs, parameters, options, None).await
+    }
+
+    /// The same, and takes down what is computed.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn predict_recorded(
+        self: &Arc<Self>,
+        signature: &Arc<Signature>,
+        inputs: NamedTensors,
+        parameters: Vec<(String, Parameter)>,
+        options: CallOptions,
+        recorder: Option<Arc<Recorder>>,
     ) -> Result<Answer, CallError> {
         let plugin = self.clone();
         let signature = signature.clone();
         let call = move |deadline| async move {
-            let mut answer = plugin.sandbox(deadline).await?.predict(inputs, parameters).await?;
+            let mut sandbox = plugin.sandbox_with(deadline, options.priority, recorder).await?;
+            let mut answer = sandbox.predict(inputs, parameters).await?;
             answer.outputs = in_signature_order(&signature, answer.outputs)?;
             Ok(answer)
         };
-        self.runtime.run(timeout.min(self.runtime.settings().limits.wall_time()), call).await
+        let limit = options.timeout.min(self.runtime.settings().limits.wall_time());
+        self.runtime.run(&self.share, limit, call).await
     }
 
     /// Makes a sandbox for a call that has to be over at `deadline`.
     ///
     /// # Errors
     /// [`CallError::Overloaded`] where all sandboxes are taken; a plugin that traps when it starts.
-    pub async fn sandbox(&self, deadline: Instant) -> Result<Sandbox, CallError> {
-        let state =
-            CallState::new(self.runtime.services(), &self.graphs, &self.origin, &self.memory, deadline);
+    pub async fn sandbox(&self, deadline: Instant, priority: Priority) -> Result<Sandbox, CallError> {
+        self.sandbox_with(deadline, priority, None).await
+    }
+
+    async fn sandbox_with(
+        &self,
+        deadline: Instant,
+        priority: Priority,
+        recorder: Option<Arc<Recorder>>,
+    ) -> Result<Sandbox, CallError> {
+        let call = CallContext {
+            graphs: self.graphs.clone(),
+            origin: self.origin.clone(),
+            memory: self.memory.clone(),
+            scheduling: self.share.scheduling(),
+            deadline,
+            priority,
+            recorder,
+        };
+        let state = CallState::new(self.runtime.services(), call);
         Sandbox::start(self.runtime.engine(), &self.pre, state).await
     }
+}
+
+/// Each network once, whatever the number of names that it has.
+fn distinct(graphs: &Graphs) -> impl Iterator<Item = &Arc<Graph>> {
+    let is_first = |(index, graph): &(usize, &Arc<Graph>)| {
+        graphs.values().take(*index).all(|earlier| !Arc::ptr_eq(earlier, graph))
+    };
+    graphs.values().enumerate().filter(is_first).map(|(_, graph)| graph)
 }
 
 fn in_signature_order(signature: &Signature, mut outputs: NamedTensors) -> Result<NamedTensors, CallError> {

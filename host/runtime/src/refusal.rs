@@ -49,22 +49,42 @@ pub enum Refusal {
         /// What does not fit.
         reason: String,
     },
-    /// A graph without a usable name.
-    #[error("a graph section needs a name of 1 to {limit} bytes without control characters after its prefix")]
-    GraphName {
+    /// A graph or sample without a usable name.
+    #[error(
+        "a {noun} section needs a name of 1 to {limit} bytes without control characters after its prefix"
+    )]
+    SectionName {
+        /// What it carries: "graph" or "sample".
+        noun: &'static str,
         /// Bytes.
         limit: usize,
     },
-    /// A graph name used twice.
-    #[error("the component carries two graphs named {name:?}: each needs its own name")]
-    GraphTwice {
+    /// A name used twice.
+    #[error("the component carries two {noun}s named {name:?}: each needs its own name")]
+    SectionTwice {
+        /// What it carries: "graph" or "sample".
+        noun: &'static str,
         /// The name.
         name: String,
     },
-    /// Too many graphs.
-    #[error("the component carries more than {limit} graphs")]
-    TooManyGraphs {
+    /// Too many graphs or samples.
+    #[error("the component carries more than {limit} {noun}s")]
+    TooManySections {
+        /// What it carries: "graph" or "sample".
+        noun: &'static str,
         /// How many are allowed.
+        limit: usize,
+    },
+    /// A sample that is too large.
+    #[error("{noun} {name:?} has {bytes} bytes: at most {limit} are allowed")]
+    SectionTooLarge {
+        /// What it carries: "sample".
+        noun: &'static str,
+        /// The name.
+        name: String,
+        /// Its bytes.
+        bytes: usize,
+        /// Bytes that are allowed.
         limit: usize,
     },
     /// A graph that no engine takes.

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use modelhost_inference::{Executor, GraphCache, TractEngine};
+use modelhost_inference::{
+    ComputeError, ComputeOptions, Engines, Executor, Graph, GraphCache, InferenceSettings, RunLimits,
+};
 use tokio::sync::Semaphore;
-use tokio_util::task::AbortOnDropHandle;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
@@ -14,9 +15,12 @@ use crate::call::CallError;
 use crate::engine::{compilation_key, serving_engine};
 use crate::host::linker;
 use crate::memory_budget::MemoryBudget;
+use crate::sandbox::NamedTensors;
+use crate::scheduling::{Scheduling, Share};
 use crate::services::Services;
 use crate::settings::RuntimeSettings;
 use crate::state::CallState;
+use crate::threads::PluginThreads;
 
 /// Runs plugins.
 pub struct Runtime {
@@ -34,13 +38,18 @@ impl Runtime {
     ///
     /// # Errors
     /// Where the machine does not have what the settings ask for.
-    pub fn new(settings: RuntimeSettings) -> wasmtime::Result<Runtime> {
+    pub fn new(
+        settings: RuntimeSettings,
+        inference: &InferenceSettings,
+        engines: Engines,
+    ) -> wasmtime::Result<Runtime> {
         let engine = serving_engine(&settings)?;
         let services = Services {
             limits: settings.limits.clone(),
             memory: MemoryBudget::of_host(settings.sandbox_memory_bytes),
-            executor: Executor::new(threads_or(settings.inference_threads, cores()))?,
-            graph_cache: Arc::new(GraphCache::new(Arc::new(TractEngine::new()))),
+            executor: Executor::new(threads_or(inference.threads, cores()))?,
+            graph_cache: Arc::new(GraphCache::new(engines)),
+            batching: inference.dynamic_batching.into(),
             allow_graph_load: settings.allow_graph_load,
         };
         Ok(Runtime {
@@ -48,10 +57,10 @@ impl Runtime {
             compilation_key: compilation_key(&engine),
             services: Arc::new(services),
             sandboxes: Semaphore::new(settings.max_concurrent_calls as usize),
-            threads: PluginThreads::start(threads_or(
-                settings.plugin_threads,
-                cores() - (cores() / 4).max(1),
-            ))?,
+            threads: PluginThreads::start(
+                threads_or(settings.plugin_threads, cores() - (cores() / 4).max(1)),
+                Engine::tls_eager_initialize,
+            )?,
             engine,
             settings,
         })
@@ -77,6 +86,12 @@ impl Runtime {
         (self.settings.max_concurrent_calls as usize).saturating_sub(self.sandboxes.available_permits())
     }
 
+    /// A share of the machine, for plugins that belong to one model.
+    pub fn share(&self, scheduling: Scheduling) -> Share {
+        let turns = self.threads.share(scheduling.weight);
+        Share::new(scheduling, turns)
+    }
+
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
     }
@@ -89,10 +104,27 @@ impl Runtime {
         &self.services
     }
 
+    /// Runs a network by itself, within the limits of a call. One that is known to be quick runs on the calling thread.
+    ///
+    /// # Errors
+    /// [`ComputeError`].
+    pub async fn compute(
+        &self,
+        graph: &Arc<Graph>,
+        inputs: NamedTensors,
+        timeout: Duration,
+    ) -> Result<NamedTensors, ComputeError> {
+        let deadline = Instant::now() + timeout.min(self.settings.limits.wall_time());
+        let limits = RunLimits::new(deadline, self.settings.limits.graph_memory_bytes);
+        let computed = self.services.executor.compute(graph, inputs, ComputeOptions::alone(limits)).await?;
+        Ok(computed.outputs)
+    }
+
     /// Runs a call on the plugin threads, when a sandbox is free, and ends it when its time is over or
     /// nobody waits for it any more.
     pub(crate) async fn run<T, F>(
         self: &Arc<Self>,
+        share: &Share,
         limit: Duration,
         call: impl FnOnce(Instant) -> F + Send + 'static,
     ) -> Result<T, CallError>
@@ -112,37 +144,8 @@ impl Runtime {
                 |_| Err(CallError::DeadlineExceeded { milliseconds: limit.as_micros().div_ceil(1_000) });
             tokio::time::timeout_at(deadline.into(), in_time).await.unwrap_or_else(late)
         };
-        let task = AbortOnDropHandle::new(self.threads.handle().spawn(bounded));
-        task.await.unwrap_or_else(|failed| Err(CallError::Host { reason: failed.to_string() }))
-    }
-}
-
-/// The threads that run plugins: an asynchronous runtime of their own.
-struct PluginThreads(Option<tokio::runtime::Runtime>);
-
-impl PluginThreads {
-    fn start(threads: usize) -> std::io::Result<PluginThreads> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name("plugin")
-            .on_thread_start(Engine::tls_eager_initialize)
-            .enable_time()
-            .enable_io()
-            .build()?;
-        Ok(PluginThreads(Some(runtime)))
-    }
-
-    fn handle(&self) -> &tokio::runtime::Handle {
-        self.0.as_ref().expect("only taken by drop: bug").handle()
-    }
-}
-
-impl Drop for PluginThreads {
-    fn drop(&mut self) {
-        // A runtime must not wait for its threads where it is dropped inside of another one.
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
+        let answer = self.threads.spawn(share.turns(), bounded).await;
+        answer.unwrap_or_else(|| Err(CallError::Host { reason: "a call panicked".to_owned() }))
     }
 }
 

@@ -3,14 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use modelhost_core::{Signature, Tensor, TensorDescription};
+use modelhost_core::{Parameter, Signature, Tensor, TensorDescription};
 use wasmtime::component::Resource;
 use wasmtime::{Engine, Store};
 
 use crate::bindings::exports::modelhost::plugin::predictor;
 use crate::bindings::{Plugin as Bindings, PluginPre};
-use crate::call::{CallError, Parameter};
-use crate::state::{CallState, InferenceTime, LimitExceeded, PluginTensor};
+use crate::call::CallError;
+use crate::state::{CallState, InferenceEnded, InferenceTime, LimitExceeded, PluginTensor};
 
 /// Named tensors, in the order in which they came.
 pub type NamedTensors = Vec<(String, Tensor)>;
@@ -22,6 +22,8 @@ pub struct Answer {
     pub outputs: NamedTensors,
     /// How the time was spent.
     pub times: CallTimes,
+    /// Executions that are counted for this call: those of its graphs, where a batch counts for one of its calls.
+    pub executions: u32,
 }
 
 /// The parts of a call's time.
@@ -29,8 +31,10 @@ pub struct Answer {
 pub struct CallTimes {
     /// Making the sandbox, and the plugin before its first inference.
     pub before_inference: Duration,
-    /// All inference, waiting for a thread included.
+    /// All inference, without waiting.
     pub inference: Duration,
+    /// Waiting for a turn of the graphs.
+    pub queued: Duration,
     /// The rest.
     pub after_inference: Duration,
 }
@@ -100,7 +104,10 @@ impl Sandbox {
         let answer = predictor.call_predict(&mut self.store, &handles, &parameters).await;
         let outputs = answer.map_err(|trap| explain(&trap, self.store.data()))?.map_err(CallError::from)?;
         let outputs = take_outputs(self.store.data_mut(), outputs)?;
-        Ok(Answer { outputs, times: call_times(self.began, &self.store.data().inference) })
+        let inference = self.store.data().inference;
+        // A plugin that ran no graph is what was executed.
+        let executions = if inference.first.is_some() { inference.executions } else { 1 };
+        Ok(Answer { outputs, times: call_times(self.began, &inference), executions })
     }
 }
 
@@ -108,7 +115,8 @@ fn call_times(began: Instant, inference: &InferenceTime) -> CallTimes {
     let first = inference.first.unwrap_or_else(Instant::now);
     CallTimes {
         before_inference: first.saturating_duration_since(began),
-        inference: inference.total,
+        inference: inference.total.saturating_sub(inference.queued),
+        queued: inference.queued,
         after_inference: first.elapsed().saturating_sub(inference.total),
     }
 }
@@ -137,6 +145,15 @@ fn take_outputs(
 fn explain(error: &wasmtime::Error, state: &CallState) -> CallError {
     if let Some(limit) = error.downcast_ref::<LimitExceeded>().or(state.exceeded.as_ref()) {
         return CallError::LimitExceeded(limit.clone());
+    }
+    match error.downcast_ref::<InferenceEnded>() {
+        Some(InferenceEnded::Overloaded) => return CallError::GraphOverloaded,
+        Some(InferenceEnded::DeadlineExceeded) => {
+            return CallError::DeadlineExceeded {
+                milliseconds: state.time_limit().as_micros().div_ceil(1_000),
+            };
+        }
+        None => {}
     }
     if let Some(trap) = error.downcast_ref::<wasmtime::Trap>() {
         return CallError::Trapped { reason: trap.to_string() };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use modelhost_inference::{Executor, GraphCache};
+use modelhost_inference::{BatchingPolicy, Executor, GraphCache};
 
 use crate::memory_budget::MemoryBudget;
 use crate::settings::CallLimits;
@@ -17,6 +17,8 @@ pub struct Services {
     pub executor: Executor,
     /// All networks that are in use.
     pub graph_cache: Arc<GraphCache>,
+    /// How calls of a graph are put together, where nothing else is configured.
+    pub batching: BatchingPolicy,
     /// Whether a plugin may load a network from bytes.
     pub allow_graph_load: bool,
 }

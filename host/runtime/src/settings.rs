@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct RuntimeSettings {
     /// Calls that may run at one moment, over all models. Default 128. Each reserves address space for its
-    /// memories; more are refused as overloaded after waiting in the model's queue.
+    /// memories; more wait, and models take turns by their weights.
     pub max_concurrent_calls: u32,
     /// Bytes of memory and tensors that all calls hold together; those of one version at most half of it.
     /// What does not fit fails as unavailable. Default 4 GiB.
@@ -17,8 +17,6 @@ pub struct RuntimeSettings {
     /// Threads that run plugins; 0 is three for each four cores, at least one, which leaves the others to
     /// those that read sockets: more threads than cores only wake each other. Default 0.
     pub plugin_threads: usize,
-    /// Threads that run networks; 0 is one per core. Default 0.
-    pub inference_threads: usize,
     /// Bytes of each idle sandbox that stay mapped, which saves page faults at the price of resident
     /// memory (bytes × idle sandboxes). Default 2 MiB.
     pub keep_resident_bytes: usize,
@@ -39,7 +37,6 @@ impl Default for RuntimeSettings {
             max_concurrent_calls: 128,
             sandbox_memory_bytes: 4 << 30,
             plugin_threads: 0,
-            inference_threads: 0,
             keep_resident_bytes: 2 << 20,
             max_idle_sandboxes: 32,
             allow_graph_load: false,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use modelhost_core::Tensor;
-use modelhost_inference::Graph;
+use modelhost_inference::{BatchingPolicy, Graph, Priority};
 use wasmtime::ResourceLimiter;
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -14,6 +14,8 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::bindings::wasi::nn::errors::ErrorCode;
 use crate::log::CallLog;
 use crate::memory_budget::{MemoryBudget, MemoryShare};
+use crate::recorder::Recorder;
+use crate::scheduling::Scheduling;
 use crate::services::Services;
 use crate::settings::CallLimits;
 
@@ -25,9 +27,19 @@ pub struct PluginTensor(pub Tensor);
 /// A tensor of wasi:nn.
 pub struct NnTensor(pub Tensor);
 /// A network of wasi:nn.
-pub struct NnGraph(pub Arc<Graph>);
+pub struct NnGraph {
+    /// The network.
+    pub graph: Arc<Graph>,
+    /// How its calls are put together.
+    pub batching: BatchingPolicy,
+}
 /// A network of wasi:nn, ready to compute. It keeps nothing between computations.
-pub struct NnContext(pub Arc<Graph>);
+pub struct NnContext {
+    /// The network.
+    pub graph: Arc<Graph>,
+    /// How its calls are put together.
+    pub batching: BatchingPolicy,
+}
 /// An error of wasi:nn.
 pub struct NnError {
     /// The kind.
@@ -83,16 +95,42 @@ pub struct CallState {
     pub graphs: Arc<Graphs>,
     /// What all calls share.
     pub services: Arc<Services>,
+    /// How the call shares the machine with others.
+    pub scheduling: Arc<Scheduling>,
+    /// When the call began.
+    began: Instant,
     /// When the call has to be over.
     pub deadline: Instant,
+    /// Which calls of a graph go first.
+    pub priority: Priority,
+    /// Takes down what is computed, where that is wanted.
+    pub recorder: Option<Arc<Recorder>>,
     /// What the plugin writes.
     pub log: CallLog,
     /// The first limit that was hit.
     pub exceeded: Option<LimitExceeded>,
-    /// When the first inference began, and how long all of them took.
+    /// When the first inference began, how long all of them took, and what counts for this call.
     pub inference: InferenceTime,
     wasi: WasiCtx,
     budget: Budget,
+}
+
+/// What a call gets from its plugin and its request.
+pub struct CallContext {
+    /// The networks that it may use by name.
+    pub graphs: Arc<Graphs>,
+    /// Model and version, such as `income/3`, for the log.
+    pub origin: Arc<str>,
+    /// What all calls of the plugin may hold together.
+    pub memory: Arc<MemoryBudget>,
+    /// How the plugin's calls share the machine with others.
+    pub scheduling: Arc<Scheduling>,
+    /// When it has to be over.
+    pub deadline: Instant,
+    /// Which calls of a graph go first.
+    pub priority: Priority,
+    /// Takes down what is computed, where that is wanted.
+    pub recorder: Option<Arc<Recorder>>,
 }
 
 /// The part of a call that was inference.
@@ -102,6 +140,21 @@ pub struct InferenceTime {
     pub first: Option<Instant>,
     /// All of them together.
     pub total: Duration,
+    /// The part of that which was waiting for a turn.
+    pub queued: Duration,
+    /// Executions of graphs that are counted for this call.
+    pub executions: u32,
+}
+
+/// Why a call ends in the middle of an inference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InferenceEnded {
+    /// Too many calls wait for the graph.
+    #[error("too many calls wait for a graph of the plugin: try again later")]
+    Overloaded,
+    /// There is no time for it any more.
+    #[error("there is no time left for inference")]
+    DeadlineExceeded,
 }
 
 /// Counts what a call holds.
@@ -119,15 +172,9 @@ impl Budget {
 }
 
 impl CallState {
-    /// The state of a call of the plugin `origin` that has to be over at `deadline`.
-    pub fn new(
-        services: &Arc<Services>,
-        graphs: &Arc<Graphs>,
-        origin: &Arc<str>,
-        memory: &Arc<MemoryBudget>,
-        deadline: Instant,
-    ) -> CallState {
-        let log = CallLog::new(origin.clone(), services.limits.log_bytes);
+    /// The state of a call.
+    pub fn new(services: &Arc<Services>, call: CallContext) -> CallState {
+        let log = CallLog::new(call.origin, services.limits.log_bytes);
         let mut table = ResourceTable::new();
         table.set_max_capacity(services.limits.handles);
         let mut wasi = WasiCtx::builder();
@@ -138,20 +185,29 @@ impl CallState {
             .allow_udp(false);
         CallState {
             table,
-            graphs: graphs.clone(),
+            graphs: call.graphs,
             services: services.clone(),
-            deadline,
+            scheduling: call.scheduling,
+            began: Instant::now(),
+            deadline: call.deadline,
+            priority: call.priority,
+            recorder: call.recorder,
             log,
             exceeded: None,
             inference: InferenceTime::default(),
             wasi: wasi.build(),
-            budget: Budget { memory_bytes: 0, tensor_bytes: 0, share: MemoryShare::new(memory.clone()) },
+            budget: Budget { memory_bytes: 0, tensor_bytes: 0, share: MemoryShare::new(call.memory) },
         }
     }
 
     /// The limits of the call.
     pub fn limits(&self) -> &CallLimits {
         &self.services.limits
+    }
+
+    /// The time that the call has, from its beginning.
+    pub fn time_limit(&self) -> Duration {
+        self.deadline.saturating_duration_since(self.began)
     }
 
     /// Remembers the first limit that the call hit, and answers it as an error.

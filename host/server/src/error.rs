@@ -1,15 +1,17 @@
 //! Why a request is not answered as asked: one code, one sentence, and how that looks on the wire.
 
+use std::time::Duration;
+
 use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use modelhost_core::{ErrorCode, InvalidName};
+use modelhost_protocol::{DecodeError, EncodeError};
 use serde::Serialize;
 
-use crate::codec::{DecodeError, EncodeError};
 use crate::reply::{Reply, json};
 
-/// Seconds after which an overloaded server may be asked again.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// The most that a client is told to wait: what is expected to last longer may as well be over sooner.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Says nothing about the inside; the log line of the request does.
 const INTERNAL_MESSAGE: &str = "modelhost itself failed to answer this request: its log says why";
 
@@ -21,6 +23,8 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
     /// For [`ErrorCode::MethodNotAllowed`]: the methods that are.
     allow: Option<&'static str>,
+    /// For [`ErrorCode::Overloaded`]: when it may be over.
+    retry_after: Option<Duration>,
 }
 
 #[derive(Serialize)]
@@ -30,7 +34,7 @@ struct ErrorBody<'a> {
 
 impl ApiError {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> ApiError {
-        ApiError { code, message: message.into(), allow: None }
+        ApiError { code, message: message.into(), allow: None, retry_after: None }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> ApiError {
@@ -48,7 +52,7 @@ impl ApiError {
 
     pub(crate) fn method_not_allowed(allow: &'static str) -> ApiError {
         let message = format!("this address answers {allow} only");
-        ApiError { code: ErrorCode::MethodNotAllowed, message, allow: Some(allow) }
+        ApiError { allow: Some(allow), ..ApiError::new(ErrorCode::MethodNotAllowed, message) }
     }
 
     /// A name in the path that nothing can have.
@@ -63,7 +67,7 @@ impl ApiError {
         let error = if self.code == ErrorCode::Internal { INTERNAL_MESSAGE } else { &self.message };
         let mut reply = json(status, &ErrorBody { error });
         if self.code == ErrorCode::Overloaded {
-            reply.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+            reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds(self.retry_after)));
         }
         if let Some(allow) = self.allow {
             reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
@@ -72,9 +76,15 @@ impl ApiError {
     }
 }
 
+/// Whole seconds after which an overloaded server may be asked again, at least one.
+fn retry_after_seconds(expected: Option<Duration>) -> u64 {
+    let expected = expected.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+    u64::try_from(expected.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u64::MAX).max(1)
+}
+
 impl From<modelhost_serving::Error> for ApiError {
     fn from(error: modelhost_serving::Error) -> ApiError {
-        ApiError::new(error.code, error.message)
+        ApiError { retry_after: error.retry_after, ..ApiError::new(error.code, error.message) }
     }
 }
 
@@ -114,11 +124,18 @@ mod tests {
         let overloaded = ApiError::new(ErrorCode::Overloaded, "full").reply();
         assert_eq!(
             (overloaded.status().as_u16(), &overloaded.headers()["retry-after"]),
-            (429, &RETRY_AFTER_SECONDS)
+            (429, &HeaderValue::from_static("1"))
         );
         let wrong_method = ApiError::method_not_allowed("GET, HEAD").reply();
         assert_eq!(wrong_method.status(), 405);
         assert_eq!(wrong_method.headers()["allow"], "GET, HEAD");
+    }
+
+    #[test]
+    fn waiting_times_are_whole_seconds() {
+        let seconds = |milliseconds| retry_after_seconds(Some(Duration::from_millis(milliseconds)));
+        assert_eq!([0, 1, 1_000, 1_001, 90_000].map(seconds), [1, 1, 1, 2, 60]);
+        assert_eq!(retry_after_seconds(None), 1);
     }
 
     #[test]

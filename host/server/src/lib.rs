@@ -1,4 +1,4 @@
-//! The HTTP API of modelhost: sockets, limits, routes, the JSON of the Open Inference Protocol under `/v2`,
+//! The HTTP API of modelhost: sockets, limits, routes, the Open Inference Protocol under `/v2`,
 //! and modelhost's own API under `/v1`. What a request means is for `serving` to say; only this crate knows
 //! HTTP.
 //!
@@ -12,12 +12,14 @@
 //! | `GET /v2/health/live`, `GET /v2/health/ready` | `{"live":true}`, `{"ready":true}`; 503 while not ready |
 //! | `GET /v2/models/{m}[/versions/{v}]` | model metadata |
 //! | `GET /v2/models/{m}[/versions/{v}]/ready` | 200, 503 where it cannot answer, 404 where it does not exist |
+//! | `GET /v2/models[/{m}[/versions/{v}]]/stats` | counts and times of what was loaded since the start, as in Triton |
 //! | `POST /v2/models/{m}[/versions/{v}]/infer` | inference; `{v}` is a number or an alias |
 //! | `POST /v1/models/{m}/versions[?deploy=true&comment=…]` | upload: the body is the component; 201, or 200 where the same bytes exist |
 //! | `GET /v1/models`, `/v1/models/{m}`, `…/versions`, `…/versions/{v}`, `…/revisions`, `…/deployment` | what there is |
 //! | `PUT /v1/models/{m}/deployment` | `{"traffic":[{"version":3,"percent":100}],"comment":"why"}` |
 //! | `POST /v1/models/{m}/rollback` | `{"revision":2,"comment":"why"}`, both optional; without a number the revision before |
 //! | `PUT`, `DELETE /v1/models/{m}/aliases/{alias}` | `{"version":3}` |
+//! | `GET`, `PUT /v1/models/{m}/configuration` | engine, weight, limits and batching, all optional; PUT replaces the whole |
 //! | `DELETE /v1/models/{m}/versions/{v}` | by number; 409 while it is deployed or has an alias |
 //!
 //! Every GET may be a HEAD. An error is always `{"error":"one sentence"}`.
@@ -31,12 +33,10 @@
 
 mod activity;
 mod body;
-pub mod codec;
 mod connection;
 mod error;
 mod handlers;
 mod headers;
-mod object;
 mod reply;
 mod request_record;
 mod routes;

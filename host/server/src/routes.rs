@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 pub(crate) enum Endpoint {
     Index,
     Metrics,
+    Engines,
     ServerMetadata,
     ServerLive,
     ServerReady,
@@ -26,6 +27,8 @@ pub(crate) enum Endpoint {
     Deployment,
     Rollback,
     Alias,
+    Configuration,
+    Statistics,
     /// No endpoint: for metrics.
     Unknown,
 }
@@ -39,6 +42,7 @@ impl Endpoint {
         match self {
             Endpoint::Index => "/",
             Endpoint::Metrics => "/metrics",
+            Endpoint::Engines => "/v1/engines",
             Endpoint::ServerMetadata => "/v2",
             Endpoint::ServerLive => "/v2/health/live",
             Endpoint::ServerReady => "/v2/health/ready",
@@ -53,6 +57,8 @@ impl Endpoint {
             Endpoint::Deployment => "/v1/models/{model}/deployment",
             Endpoint::Rollback => "/v1/models/{model}/rollback",
             Endpoint::Alias => "/v1/models/{model}/aliases/{alias}",
+            Endpoint::Configuration => "/v1/models/{model}/configuration",
+            Endpoint::Statistics => "/v2/models/{model}/stats",
             Endpoint::Unknown => "unknown",
         }
     }
@@ -63,7 +69,7 @@ impl Endpoint {
             Endpoint::Infer | Endpoint::Rollback => "POST",
             Endpoint::Versions => "GET, HEAD, POST",
             Endpoint::Version => "GET, HEAD, DELETE",
-            Endpoint::Deployment => "GET, HEAD, PUT",
+            Endpoint::Deployment | Endpoint::Configuration => "GET, HEAD, PUT",
             Endpoint::Alias => "PUT, DELETE",
             _ => "GET, HEAD",
         }
@@ -102,9 +108,12 @@ impl<'path> Route<'path> {
         let (endpoint, model, item) = match *segments {
             [""] => (Endpoint::Index, None, None),
             ["metrics"] => (Endpoint::Metrics, None, None),
+            ["v1", "engines"] => (Endpoint::Engines, None, None),
             ["v2"] => (Endpoint::ServerMetadata, None, None),
             ["v2", "health", "live"] => (Endpoint::ServerLive, None, None),
             ["v2", "health", "ready"] => (Endpoint::ServerReady, None, None),
+            // A model of this name is told from the statistics by asking for its versions.
+            ["v2", "models", "stats"] => (Endpoint::Statistics, None, None),
             ["v2", "models", model] => (Endpoint::ModelMetadata, Some(model), None),
             ["v2", "models", model, "ready"] => (Endpoint::ModelReady, Some(model), None),
             ["v2", "models", model, "infer"] => (Endpoint::Infer, Some(model), None),
@@ -124,6 +133,13 @@ impl<'path> Route<'path> {
             ["v1", "models", model, "revisions"] => (Endpoint::Revisions, Some(model), None),
             ["v1", "models", model, "deployment"] => (Endpoint::Deployment, Some(model), None),
             ["v1", "models", model, "rollback"] => (Endpoint::Rollback, Some(model), None),
+            ["v1", "models", model, "configuration"] => (Endpoint::Configuration, Some(model), None),
+            ["v2", "models", model, "stats"] if !model.is_empty() => {
+                (Endpoint::Statistics, Some(model), None)
+            }
+            ["v2", "models", model, "versions", version, "stats"] => {
+                (Endpoint::Statistics, Some(model), Some(version))
+            }
             ["v1", "models", model, "aliases", alias] => (Endpoint::Alias, Some(model), Some(alias)),
             _ => return None,
         };
@@ -134,6 +150,11 @@ impl<'path> Route<'path> {
             None => None,
         };
         Some(Route { endpoint, model, item })
+    }
+
+    /// Whether there is a model in the path.
+    pub(crate) fn names_model(&self) -> bool {
+        !self.model.is_empty()
     }
 
     /// The model in the path.
@@ -177,6 +198,7 @@ mod tests {
         let cases = [
             ("/", Endpoint::Index),
             ("/metrics", Endpoint::Metrics),
+            ("/v1/engines", Endpoint::Engines),
             ("/v2", Endpoint::ServerMetadata),
             ("/v2/health/live", Endpoint::ServerLive),
             ("/v2/health/ready", Endpoint::ServerReady),
@@ -194,6 +216,10 @@ mod tests {
             ("/v1/models/m/deployment", Endpoint::Deployment),
             ("/v1/models/m/rollback", Endpoint::Rollback),
             ("/v1/models/m/aliases/champion", Endpoint::Alias),
+            ("/v1/models/m/configuration", Endpoint::Configuration),
+            ("/v2/models/stats", Endpoint::Statistics),
+            ("/v2/models/m/stats", Endpoint::Statistics),
+            ("/v2/models/m/versions/1/stats", Endpoint::Statistics),
         ];
         for (path, expected) in cases {
             assert_eq!(endpoint(path), Some(expected), "{path}");

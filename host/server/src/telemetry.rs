@@ -44,6 +44,7 @@ pub(crate) struct Telemetry {
 const ENDPOINTS: [Endpoint; Endpoint::COUNT] = [
     Endpoint::Index,
     Endpoint::Metrics,
+    Endpoint::Engines,
     Endpoint::ServerMetadata,
     Endpoint::ServerLive,
     Endpoint::ServerReady,
@@ -58,6 +59,8 @@ const ENDPOINTS: [Endpoint; Endpoint::COUNT] = [
     Endpoint::Deployment,
     Endpoint::Rollback,
     Endpoint::Alias,
+    Endpoint::Configuration,
+    Endpoint::Statistics,
     Endpoint::Unknown,
 ];
 

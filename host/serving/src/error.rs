@@ -1,5 +1,7 @@
 //! The one error of this crate: a kind, and a sentence that may be shown to a client.
 
+use std::time::Duration;
+
 use modelhost_core::ErrorCode;
 use modelhost_registry::RegistryError;
 use modelhost_runtime::{CallError, CompileError, Refusal};
@@ -12,12 +14,20 @@ pub struct Error {
     pub code: ErrorCode,
     /// One sentence.
     pub message: String,
+    /// Of an overload: after how long it may be over.
+    pub retry_after: Option<Duration>,
 }
 
 impl Error {
     /// An error of this kind with this sentence.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Error {
-        Error { code, message: message.into() }
+        Error { code, message: message.into(), retry_after: None }
+    }
+
+    /// Too many requests, which are expected to be dealt with after this time.
+    pub(crate) fn overloaded(retry_after: Duration) -> Error {
+        let message = "too many requests are waiting: try again later";
+        Error { retry_after: Some(retry_after), ..Error::new(ErrorCode::Overloaded, message) }
     }
 
     /// A failure of the host itself: the details go to the log, not to the client.

@@ -1,23 +1,31 @@
 //! The whole of modelhost below its HTTP API: opens the data folder, brings back what was deployed, and
 //! finds the version that answers a request.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use modelhost_core::{ModelName, VersionNumber};
+use modelhost_core::{EngineName, ModelName, VersionNumber};
+use modelhost_inference::{EngineStatus, Engines};
 use modelhost_registry::{Model, Registry, Revision};
 use modelhost_runtime::{Compiler, Runtime};
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+use crate::admission::Slots;
+use crate::configuration::Defaults;
 use crate::error::Error;
 use crate::live::{Deployed, LiveModel, LiveModels, VersionSelector, unknown_model};
 use crate::loader::Loader;
+use crate::operating_system;
+use crate::residency::{Limits, Residency};
 use crate::servable::Servable;
 use crate::settings::{ServingSettings, Settings};
 use crate::statistics::Statistics;
 
 /// A host: everything that the HTTP API offers, without HTTP.
 pub struct ModelHost {
-    pub(crate) loader: Loader,
+    pub(crate) loader: Arc<Loader>,
     pub(crate) live: LiveModels,
     pub(crate) settings: ServingSettings,
     metrics: prometheus::Registry,
@@ -32,19 +40,34 @@ impl ModelHost {
     pub async fn open(settings: Settings) -> Result<Arc<ModelHost>, Error> {
         let data_dir = settings.data_dir.clone();
         let registry = tokio::task::spawn_blocking(move || Registry::open(&data_dir)).await??;
-        let compiler = Compiler::new(settings.executable, settings.runtime.compilation.clone());
-        let runtime = Runtime::new(settings.runtime)
+        operating_system::raise_descriptor_limit();
+        let inference = settings.inference.clone();
+        let engines = tokio::task::spawn_blocking(move || Engines::discover(&inference)).await?;
+        let engines = engines.map_err(Error::internal)?;
+        let onnxruntime = engines.get(EngineName::OnnxRuntime).ok().and_then(|engine| engine.library());
+        let compiler = Compiler::new(
+            settings.executable,
+            settings.runtime.compilation.clone(),
+            onnxruntime.map(Path::to_owned),
+        );
+        let slots = Slots::new(settings.runtime.max_concurrent_calls as usize);
+        let defaults = Defaults::new(&settings.serving, settings.inference.dynamic_batching);
+        let runtime = Runtime::new(settings.runtime, &settings.inference, engines)
             .map_err(|error| Error::internal(format!("the sandboxes cannot be set up: {error:#}")))?;
+        let runtime = Arc::new(runtime);
         let metrics = prometheus::Registry::new();
         let statistics = Statistics::new(&metrics).map_err(Error::internal)?;
-        let max_idle = settings.serving.max_idle_versions;
+        let limits = limits_of(&settings.serving);
+        let residency = Residency::new(limits, runtime.graph_cache().clone());
+        let registry = Arc::new(registry);
         let host = Arc::new(ModelHost {
-            loader: Loader::new(Arc::new(registry), Arc::new(runtime), compiler, statistics, max_idle),
-            live: LiveModels::new(&settings.serving),
+            loader: Arc::new(Loader { registry, runtime: runtime.clone(), compiler, statistics, residency }),
+            live: LiveModels::new(defaults, slots, runtime),
             settings: settings.serving,
             metrics,
         });
         host.restore().await?;
+        evict_what_is_idle(&host.loader);
         Ok(host)
     }
 
@@ -55,6 +78,7 @@ impl ModelHost {
 
     /// All metrics in the Prometheus text format 0.0.4.
     pub fn encode_metrics(&self) -> String {
+        self.measure_memory();
         let encoder = prometheus::TextEncoder::new();
         encoder.encode_to_string(&self.metrics.gather()).unwrap_or_else(|error| {
             tracing::error!(%error, "metrics cannot be encoded");
@@ -62,35 +86,57 @@ impl ModelHost {
         })
     }
 
+    /// What is known of every engine.
+    pub fn engines(&self) -> Vec<EngineStatus> {
+        self.loader.runtime.graph_cache().engines().status()
+    }
+
     /// Whether requests can be answered. Opening a host makes it ready.
     pub fn is_ready(&self) -> bool {
         true
     }
 
-    /// The version that answers a request, loaded if need be. What is deployed costs one atomic load.
+    /// The version that answers a request, which loads it if need be. What is deployed costs one atomic load.
     ///
     /// # Errors
-    /// An unknown model, version or alias; a model without a deployment; a version that does not load.
-    pub async fn servable(
-        &self,
-        model: &ModelName,
-        selector: &VersionSelector,
-    ) -> Result<Arc<Servable>, Error> {
+    /// An unknown model, version or alias; a model without a deployment, or whose deployed version does not load.
+    pub fn servable(&self, model: &ModelName, selector: &VersionSelector) -> Result<Arc<Servable>, Error> {
         let live = self.live_model(model)?;
         let state = live.state();
         match selector {
             VersionSelector::Deployed => state.deployed(model),
-            VersionSelector::Number(number) => self.numbered(&live, *number).await,
-            VersionSelector::Alias(alias) => self.numbered(&live, state.alias(model, alias)?).await,
+            VersionSelector::Number(number) => self.numbered(&live, *number),
+            VersionSelector::Alias(alias) => self.numbered(&live, state.alias(model, alias)?),
         }
     }
 
-    async fn numbered(&self, live: &LiveModel, number: VersionNumber) -> Result<Arc<Servable>, Error> {
+    /// The same, and it can answer: it was in memory before, or is now.
+    ///
+    /// # Errors
+    /// The same, and [`ErrorCode::Unavailable`](modelhost_core::ErrorCode::Unavailable) where it does not load.
+    pub async fn ready_servable(
+        &self,
+        model: &ModelName,
+        selector: &VersionSelector,
+    ) -> Result<Arc<Servable>, Error> {
+        let servable = self.servable(model, selector)?;
+        servable.check_ready().await?;
+        Ok(servable)
+    }
+
+    fn numbered(&self, live: &LiveModel, number: VersionNumber) -> Result<Arc<Servable>, Error> {
         let state = live.state();
-        if let Some(servable) = state.deployed_with(number) {
-            return Ok(servable);
+        Ok(self.loader.servable(live, state.version(&live.name, number)?))
+    }
+
+    /// What is in memory, for the metrics.
+    fn measure_memory(&self) {
+        for live in self.live.all() {
+            let servables: Vec<Arc<Servable>> = live.servables.lock().values().cloned().collect();
+            for servable in servables {
+                servable.statistics().record_memory(&servable.memory_usage());
+            }
         }
-        self.loader.load(live, state.version(&live.name, number)?).await
     }
 
     /// A model that has versions.
@@ -108,32 +154,66 @@ impl ModelHost {
     async fn restore(self: &Arc<Self>) -> Result<(), Error> {
         let registry = self.loader.registry.clone();
         let models = tokio::task::spawn_blocking(move || registry.models()).await??;
+        let deployed: Vec<_> = models.into_iter().filter_map(|record| self.show(record)).collect();
+        let deployed = Arc::new(Mutex::new(deployed.into_iter()));
         let mut loading = JoinSet::new();
-        for record in models {
-            let host = self.clone();
-            loading.spawn(async move { host.restore_model(record).await });
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            let (host, deployed) = (self.clone(), deployed.clone());
+            loading.spawn(async move { host.load_deployed(&deployed).await });
         }
-        while let Some(restored) = loading.join_next().await {
-            restored?;
+        while let Some(loaded) = loading.join_next().await {
+            loaded?;
         }
         Ok(())
     }
 
-    async fn restore_model(&self, record: Model) {
+    /// Shows a model with what is deployed of it, which is not in memory yet.
+    fn show(&self, record: Model) -> Option<(Arc<LiveModel>, Arc<Servable>)> {
         let live = self.live.get_or_add(&record.name);
-        live.set_record(Some(record.clone()));
-        let deployed = match deployed_version(record.deployment.as_ref()) {
-            None => Deployed::Nothing,
-            Some(number) => match self.numbered(&live, number).await {
-                Ok(servable) => Deployed::Ready(servable),
-                Err(error) => {
-                    tracing::error!(model = %record.name, version = %number, %error, "deployed version does not load");
-                    Deployed::Failed(error)
-                }
-            },
-        };
+        let version = deployed_version(record.deployment.as_ref()).and_then(|number| record.version(number));
+        let servable = version.map(|version| self.loader.servable(&live, version));
+        let deployed = servable.clone().map_or(Deployed::Nothing, Deployed::Ready);
         live.set(Some(record), deployed);
+        Some((live, servable?))
     }
+
+    /// Loads as many of these as there is room for; the rest is loaded when it is asked for.
+    async fn load_deployed(&self, deployed: &Mutex<impl Iterator<Item = (Arc<LiveModel>, Arc<Servable>)>>) {
+        loop {
+            let Some((live, servable)) = deployed.lock().next() else { return };
+            if !self.loader.residency.has_room_for(servable.expected_bytes()) {
+                return;
+            }
+            if let Err(error) = servable.make_ready().await {
+                let Servable { model, version, .. } = &*servable;
+                tracing::error!(%model, %version, %error, "deployed version does not load");
+                live.set(live.state().record.as_deref().cloned(), Deployed::Failed(error));
+            }
+        }
+    }
+}
+
+fn limits_of(settings: &ServingSettings) -> Limits {
+    let idle = settings.evict_idle_seconds;
+    Limits {
+        bytes: settings.loaded_bytes,
+        plugins: operating_system::max_loaded_plugins(),
+        idle: (idle > 0).then(|| Duration::from_secs(idle)),
+    }
+}
+
+/// Looks for what is idle for as long as the host lives, where idle versions are to leave memory.
+fn evict_what_is_idle(loader: &Arc<Loader>) {
+    let Some(interval) = loader.residency.idle_check_interval() else { return };
+    let loader = Arc::downgrade(loader);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(interval).await;
+            let Some(loader) = loader.upgrade() else { return };
+            // Dropping plugins blocks.
+            let _ = tokio::task::spawn_blocking(move || loader.residency.evict_idle()).await;
+        }
+    });
 }
 
 /// The version that answers under a revision: for now always one.

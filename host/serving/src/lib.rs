@@ -5,22 +5,36 @@
 //! wasmtime or of sled.
 
 mod admission;
+mod configuration;
+mod configure;
+mod difference;
+mod engine_choice;
 mod error;
+mod estimate;
 mod host;
 mod live;
 mod loader;
+mod made_up;
 mod operate;
+mod operating_system;
+mod residency;
+mod samples;
 mod servable;
 mod settings;
 mod statistics;
+mod statistics_report;
+mod totals;
 mod upload;
+mod warm_up;
 
 pub use error::Error;
 pub use host::ModelHost;
 pub use live::VersionSelector;
-pub use modelhost_runtime::{NamedTensors, Parameter};
+pub use modelhost_inference::EngineStatus;
+pub use modelhost_runtime::NamedTensors;
 pub use operate::Authorship;
-pub use servable::Servable;
+pub use servable::{MemoryUsage, RequestOptions, Servable};
 pub use settings::{ServingSettings, Settings};
 pub use statistics::ModelStatistics;
+pub use totals::{InferenceStatistics, MemoryOfKind, Timed, VersionStatistics};
 pub use upload::{Upload, UploadOptions, UploadOutcome};

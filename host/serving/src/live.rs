@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use modelhost_core::{AliasName, ErrorCode, ModelName, VersionNumber};
-use modelhost_registry::Model;
+use modelhost_core::{AliasName, Digest, ErrorCode, ModelConfiguration, ModelName, VersionNumber};
+use modelhost_registry::{Model, Version};
+use modelhost_runtime::{Runtime, Share};
+use parking_lot::Mutex;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Slots};
+use crate::configuration::Defaults;
 use crate::error::Error;
 use crate::servable::Servable;
-use crate::settings::ServingSettings;
 
 /// Which version of a model a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,15 +30,24 @@ pub enum VersionSelector {
 pub(crate) struct LiveModels {
     models: ArcSwap<HashMap<ModelName, Arc<LiveModel>>>,
     /// Only for additions: the map is replaced as a whole.
-    adding: parking_lot::Mutex<()>,
-    settings: ServingSettings,
+    adding: Mutex<()>,
+    defaults: Arc<Defaults>,
+    slots: Arc<Slots>,
+    runtime: Arc<Runtime>,
 }
 
 /// One model.
 pub(crate) struct LiveModel {
     pub(crate) name: ModelName,
     pub(crate) admission: Arc<Admission>,
+    /// What its versions have of the machine together.
+    pub(crate) share: Share,
+    defaults: Arc<Defaults>,
     state: ArcSwap<LiveState>,
+    /// Its versions that were asked for, in memory or not.
+    pub(crate) servables: Mutex<BTreeMap<VersionNumber, Arc<Servable>>>,
+    /// How it is to be served, for whoever loads one of its versions.
+    pub(crate) configuration: Arc<ArcSwap<ModelConfiguration>>,
     /// Changes of one model come one after the other, in memory as in the registry.
     pub(crate) changing: tokio::sync::Mutex<()>,
 }
@@ -62,16 +73,31 @@ pub(crate) enum Deployed {
 }
 
 impl LiveModels {
-    pub(crate) fn new(settings: &ServingSettings) -> LiveModels {
+    pub(crate) fn new(defaults: Defaults, slots: Arc<Slots>, runtime: Arc<Runtime>) -> LiveModels {
         LiveModels {
             models: ArcSwap::default(),
-            adding: parking_lot::Mutex::new(()),
-            settings: settings.clone(),
+            adding: Mutex::new(()),
+            defaults: Arc::new(defaults),
+            slots,
+            runtime,
         }
     }
 
     pub(crate) fn get(&self, name: &ModelName) -> Option<Arc<LiveModel>> {
         self.models.load().get(name).cloned()
+    }
+
+    /// All models.
+    pub(crate) fn all(&self) -> Vec<Arc<LiveModel>> {
+        self.models.load().values().cloned().collect()
+    }
+
+    /// A version of these bytes, of whichever model.
+    pub(crate) fn version_of_bytes(&self, digest: &Digest) -> Option<Version> {
+        self.models.load().values().find_map(|model| {
+            let record = model.state().record.clone()?;
+            record.versions.iter().find(|version| version.digest == *digest).cloned()
+        })
     }
 
     /// The model of this name, made if it is new.
@@ -83,10 +109,15 @@ impl LiveModels {
         if let Some(model) = self.get(name) {
             return model;
         }
+        let nothing = ModelConfiguration::default();
         let model = Arc::new(LiveModel {
             name: name.clone(),
-            admission: Arc::new(Admission::new(&self.settings)),
+            admission: Arc::new(Admission::new(self.slots.clone(), self.defaults.limits(&nothing))),
+            share: self.runtime.share(self.defaults.scheduling(&nothing)),
+            defaults: self.defaults.clone(),
             state: ArcSwap::default(),
+            servables: Mutex::default(),
+            configuration: Arc::default(),
             changing: tokio::sync::Mutex::new(()),
         });
         let mut models = HashMap::clone(&self.models.load());
@@ -107,8 +138,18 @@ impl LiveModel {
         self.set(record, deployed);
     }
 
-    /// Shows a new record and what answers under it.
+    /// Shows a new record and what answers under it. What the record configures holds from now on.
     pub(crate) fn set(&self, record: Option<Model>, deployed: Deployed) {
+        let nothing = ModelConfiguration::default();
+        let before = self.state();
+        let configured =
+            |record: Option<&Model>| record.map_or(nothing.clone(), |model| model.configuration.clone());
+        let configuration = configured(record.as_ref());
+        if configuration != configured(before.record.as_deref()) {
+            self.admission.set_limits(self.defaults.limits(&configuration));
+            self.share.set(self.defaults.scheduling(&configuration));
+            self.configuration.store(Arc::new(configuration));
+        }
         let aliases = record.as_ref().map(|model| model.aliases.clone()).unwrap_or_default();
         self.state.store(Arc::new(LiveState { record: record.map(Arc::new), aliases, deployed }));
     }
@@ -151,11 +192,7 @@ impl LiveState {
     ///
     /// # Errors
     /// [`ErrorCode::NotFound`].
-    pub(crate) fn version(
-        &self,
-        name: &ModelName,
-        number: VersionNumber,
-    ) -> Result<&modelhost_registry::Version, Error> {
+    pub(crate) fn version(&self, name: &ModelName, number: VersionNumber) -> Result<&Version, Error> {
         let record = self.record.as_deref().ok_or_else(|| unknown_model(name))?;
         record
             .version(number)

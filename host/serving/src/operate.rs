@@ -152,9 +152,10 @@ impl ModelHost {
         version: VersionNumber,
         expected: Option<u64>,
     ) -> Result<u64, Error> {
+        let live = self.live_model(name)?;
         let generation =
             self.change(name, move |registry, name| registry.delete_version(name, version, expected)).await?;
-        self.loader.forget(name, version).await;
+        self.loader.forget(&live, version);
         Ok(generation)
     }
 
@@ -180,7 +181,7 @@ impl ModelHost {
     async fn load_all(&self, live: &LiveModel, traffic: &[TrafficShare]) -> Result<(), Error> {
         let state = live.state();
         for share in traffic {
-            self.loader.load(live, state.version(&live.name, share.version)?).await?;
+            self.loader.servable(live, state.version(&live.name, share.version)?).make_ready().await?;
         }
         Ok(())
     }
@@ -196,8 +197,9 @@ impl ModelHost {
         let version = record.as_ref().and_then(|record| record.version(number)).ok_or_else(|| {
             Error::internal(format!("deployed version {number} of {} has no record", live.name))
         })?;
-        let deployed = match self.loader.load(live, version).await {
-            Ok(servable) => Deployed::Ready(servable),
+        let servable = self.loader.servable(live, version);
+        let deployed = match servable.make_ready().await {
+            Ok(()) => Deployed::Ready(servable),
             Err(error) => Deployed::Failed(error),
         };
         live.set(record, deployed);

@@ -1,27 +1,107 @@
-//! A version that is loaded and can answer.
+//! A version that can answer: cheap while nobody asks for it, its plugin brought into memory by the request that needs
+//! it, and kept there for those that follow.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use modelhost_core::{ErrorCode, ModelName, Signature, TensorDescription, VersionNumber};
-use modelhost_runtime::{NamedTensors, Parameter, Plugin};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use modelhost_core::{
+    EnginePreference, ErrorCode, ModelConfiguration, ModelName, Parameter, Signature, TensorDescription,
+    VersionNumber,
+};
+use modelhost_inference::Priority;
+use modelhost_registry::Version;
+use modelhost_runtime::{CallError, CallOptions, NamedTensors, Share};
+use serde::Serialize;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Asking};
 use crate::error::Error;
+use crate::estimate::Estimate;
+use crate::live::LiveModel;
+use crate::loader::Loader;
+use crate::operate::finish;
+use crate::residency::Resident;
 use crate::statistics::{ModelStatistics, RequestTimes};
+use crate::warm_up::Effort;
 
-/// A loaded version. Requests hold it while they run, so it stays until the last of them is done, whatever is
-/// deployed in the meantime.
+/// A version that does not load is not tried again for this long: each attempt may compile it.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A version. Requests hold its plugin while they run, so that it stays until the last of them is done, whatever is
+/// deployed or evicted in the meantime.
 pub struct Servable {
     pub(crate) model: ModelName,
     pub(crate) version: VersionNumber,
     pub(crate) signature: Arc<Signature>,
-    pub(crate) plugin: Arc<Plugin>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) statistics: ModelStatistics,
+    /// From the start of a request to its answer.
+    service_time: Estimate,
+    share: Share,
+    record: Version,
+    configuration: Arc<ArcSwap<ModelConfiguration>>,
+    loader: Arc<Loader>,
+    /// Its plugin, while it is in memory.
+    resident: ArcSwapOption<Resident>,
+    /// Held while it is loaded, so that all who need it wait for one load. Keeps the last failure.
+    loading: tokio::sync::Mutex<Option<(Instant, Error)>>,
+    /// By the clock of the residency.
+    last_used: AtomicU64,
+    was_loaded: AtomicBool,
+    is_deleted: AtomicBool,
+    /// Of plugins that were evicted.
+    earlier_peak_bytes: AtomicU64,
+}
+
+/// What a request asks for besides an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestOptions {
+    /// How long its client waits. It can only shorten the limit that the host sets.
+    pub timeout: Option<Duration>,
+    /// Which requests of the model go first: 1 is the highest, nothing is the priority of all who say nothing.
+    pub priority: Option<u32>,
+}
+
+/// What a version takes of the host's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryUsage {
+    /// Whether its plugin is in memory; where it is not, the next request loads it.
+    pub loaded: bool,
+    /// At rest: bytes of compiled code, mapped from its file.
+    pub code_bytes: u64,
+    /// At rest: bytes of networks that no other version runs.
+    pub graph_bytes: u64,
+    /// At rest: bytes of networks that it shares with other versions.
+    pub shared_graph_bytes: u64,
+    /// In use: bytes of sandboxes and tensors now.
+    pub in_use_bytes: u64,
+    /// In use: the most since the host was started.
+    pub peak_in_use_bytes: u64,
 }
 
 impl Servable {
+    pub(crate) fn new(loader: Arc<Loader>, live: &LiveModel, record: Version) -> Servable {
+        Servable {
+            model: live.name.clone(),
+            version: record.number,
+            signature: Arc::new(record.signature.clone()),
+            admission: live.admission.clone(),
+            statistics: loader.statistics.of(&live.name, record.number),
+            service_time: Estimate::default(),
+            share: live.share.clone(),
+            record,
+            configuration: live.configuration.clone(),
+            loader,
+            resident: ArcSwapOption::empty(),
+            loading: tokio::sync::Mutex::new(None),
+            last_used: AtomicU64::new(0),
+            was_loaded: AtomicBool::new(false),
+            is_deleted: AtomicBool::new(false),
+            earlier_peak_bytes: AtomicU64::new(0),
+        }
+    }
+
     /// The model's name.
     pub fn model(&self) -> &ModelName {
         &self.model
@@ -42,24 +122,49 @@ impl Servable {
         &self.statistics
     }
 
-    /// Answers one request, in the order of the signature's outputs. `timeout` can only shorten the limit
-    /// that the host sets. Dropping the future ends the request.
+    /// What it takes of the host's memory.
+    pub fn memory_usage(&self) -> MemoryUsage {
+        let earlier_peak = self.earlier_peak_bytes.load(Relaxed);
+        let Some(resident) = self.resident.load_full() else {
+            return MemoryUsage { peak_in_use_bytes: earlier_peak, ..MemoryUsage::default() };
+        };
+        let memory = resident.plugin.memory();
+        MemoryUsage {
+            loaded: true,
+            code_bytes: resident.code_bytes,
+            graph_bytes: memory.graph_bytes,
+            shared_graph_bytes: memory.shared_graph_bytes,
+            in_use_bytes: memory.in_use_bytes,
+            peak_in_use_bytes: memory.peak_in_use_bytes.max(earlier_peak),
+        }
+    }
+
+    /// Whether a request has any prospect of being answered now. To be asked before work is done for it.
     ///
     /// # Errors
-    /// Invalid inputs, an overloaded model, a deadline that passed, or a plugin that failed.
+    /// An overloaded model.
+    pub fn check_load(&self) -> Result<(), Error> {
+        self.admission.check().map_err(|error| error.about(&self.model))
+    }
+
+    /// Answers one request, in the order of the signature's outputs. Dropping the future ends the request.
+    ///
+    /// # Errors
+    /// Invalid inputs, an overloaded model, a deadline that passed or would, or a plugin that failed.
     pub async fn infer(
-        &self,
+        self: &Arc<Self>,
         inputs: NamedTensors,
         parameters: Vec<(String, Parameter)>,
-        timeout: Option<Duration>,
+        options: RequestOptions,
     ) -> Result<NamedTensors, Error> {
         let _pending = self.statistics.pending();
+        let arrived = Instant::now();
         let mut times = RequestTimes::default();
-        let answer = self.answer(inputs, parameters, timeout, &mut times).await;
+        let answer = self.answer(inputs, parameters, options, &mut times).await;
         match &answer {
             Ok(_) => self.statistics.record_success(&times),
             Err(error) => {
-                self.statistics.record_failure(error.code);
+                self.statistics.record_failure(error.code, arrived.elapsed());
                 self.log_failure(error);
             }
         }
@@ -67,38 +172,63 @@ impl Servable {
     }
 
     async fn answer(
-        &self,
+        self: &Arc<Self>,
         inputs: NamedTensors,
         parameters: Vec<(String, Parameter)>,
-        timeout: Option<Duration>,
+        options: RequestOptions,
         times: &mut RequestTimes,
     ) -> Result<NamedTensors, Error> {
         TensorDescription::check_all(&self.signature.inputs, "input", &inputs).map_err(|mismatch| {
             Error::new(ErrorCode::InvalidArgument, mismatch.to_string()).about(&self.model)
         })?;
         let arrived = Instant::now();
-        let budget = timeout.unwrap_or(Duration::MAX);
-        let place = self.place(budget).await?;
+        let deadline = options.timeout.and_then(|timeout| arrived.checked_add(timeout));
+        let budget = options.timeout.unwrap_or(Duration::MAX);
+        let priority = options.priority.map_or_else(Priority::default, Priority);
+        let asking = Asking { priority: priority.0, deadline, service_time: self.service_time.get() };
+        let place = self.admission.enter(asking).await.map_err(|error| error.about(&self.model))?;
         times.queue = arrived.elapsed();
-        let left = budget.saturating_sub(times.queue);
-        let answer = self.plugin.predict(&self.signature, inputs, parameters, left).await;
+        let resident = self.resident_within(budget.saturating_sub(times.queue)).await?;
+        let timeout = budget.saturating_sub(arrived.elapsed());
+        let began = Instant::now();
+        let options = CallOptions { timeout, priority };
+        let answer = resident.plugin.predict(&self.signature, inputs, parameters, options).await;
         drop(place);
-        let answer = answer.map_err(|error| Error::from(error).about(&self.model))?;
         times.request = arrived.elapsed();
+        self.learn(began.elapsed(), answer.as_ref().err());
+        let answer = answer.map_err(|error| Error::from(error).about(&self.model))?;
         times.compute_input = answer.times.before_inference;
+        times.queue += answer.times.queued;
         times.compute_infer = answer.times.inference;
+        times.executions = answer.executions;
         times.compute_output = answer.times.after_inference;
         Ok(answer.outputs)
     }
 
-    async fn place(&self, budget: Duration) -> Result<crate::admission::Admitted<'_>, Error> {
+    async fn resident_within(self: &Arc<Self>, budget: Duration) -> Result<Arc<Resident>, Error> {
+        if let Some(resident) = self.resident_now() {
+            return Ok(resident);
+        }
         let late =
-            || Error::new(ErrorCode::DeadlineExceeded, "the deadline passed while the request was waiting");
-        let entered = match tokio::time::timeout(budget, self.admission.enter()).await {
-            Ok(entered) => entered,
-            Err(_) => Err(late()),
-        };
-        entered.map_err(|error| error.about(&self.model))
+            || Error::new(ErrorCode::DeadlineExceeded, "the deadline passed while the version was loaded");
+        let loaded = tokio::time::timeout(budget, self.load(Effort::BRIEF)).await;
+        loaded.unwrap_or_else(|_| Err(late())).map_err(|error| unavailable(error).about(&self.model))
+    }
+
+    fn resident_now(&self) -> Option<Arc<Resident>> {
+        let resident = self.resident.load_full()?;
+        self.last_used.store(self.loader.residency.now(), Relaxed);
+        Some(resident)
+    }
+
+    /// A request that was cut off took longer than its time, which is news only where less was expected.
+    fn learn(&self, time: Duration, failure: Option<&CallError>) {
+        let is_longer = || self.service_time.get().is_none_or(|known| time > known);
+        match failure {
+            None => self.service_time.record(time),
+            Some(CallError::DeadlineExceeded { .. }) if is_longer() => self.service_time.record(time),
+            Some(_) => {}
+        }
     }
 
     /// What the client did wrong is the client's to read; what the plugin did wrong is the operator's too.
@@ -107,5 +237,149 @@ impl Servable {
         if is_plugins_fault {
             tracing::warn!(model = %self.model, version = %self.version, reason = %error.message, "request failed");
         }
+    }
+
+    /// Brings it into memory and up to speed, before it is to take requests.
+    ///
+    /// # Errors
+    /// Where it does not load.
+    pub(crate) async fn make_ready(self: &Arc<Self>) -> Result<(), Error> {
+        match self.resident_now() {
+            Some(_) => Ok(()),
+            None => self.load(Effort::THOROUGH).await.map(|_| ()),
+        }
+    }
+
+    /// Whether it can answer. One that was in memory before will be again.
+    pub(crate) async fn check_ready(self: &Arc<Self>) -> Result<(), Error> {
+        if self.was_loaded.load(Relaxed) { Ok(()) } else { self.make_ready().await.map_err(unavailable) }
+    }
+
+    /// Loads it, or waits for whoever loads it already. Runs to its end even where the caller goes away: others wait for it.
+    async fn load(self: &Arc<Self>, effort: Effort) -> Result<Arc<Resident>, Error> {
+        let servable = self.clone();
+        finish(async move { servable.load_once(effort).await }).await
+    }
+
+    async fn load_once(self: Arc<Self>, effort: Effort) -> Result<Arc<Resident>, Error> {
+        let mut last_failure = self.loading.lock().await;
+        if let Some(resident) = self.resident_now() {
+            return Ok(resident);
+        }
+        if self.is_deleted.load(Relaxed) {
+            let Servable { model, version, .. } = &*self;
+            return Err(Error::new(ErrorCode::NotFound, format!("model {model} has no version {version}")));
+        }
+        if let Some((when, error)) = &*last_failure
+            && when.elapsed() < RETRY_AFTER
+        {
+            return Err(error.clone());
+        }
+        match self.load_as_configured(effort).await {
+            Ok(resident) => {
+                *last_failure = None;
+                self.take(&resident);
+                Ok(resident)
+            }
+            Err(error) => {
+                *last_failure = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Once more where another engine was configured meanwhile.
+    async fn load_as_configured(&self, effort: Effort) -> Result<Arc<Resident>, Error> {
+        loop {
+            let preference = self.configuration.load().engine;
+            let resident = self.load_for(preference, effort).await?;
+            if self.configuration.load().engine == preference {
+                return Ok(resident);
+            }
+        }
+    }
+
+    async fn load_for(&self, preference: EnginePreference, effort: Effort) -> Result<Arc<Resident>, Error> {
+        self.loader.load(&self.model, &self.record, preference, self.share.clone(), effort).await
+    }
+
+    /// Loads it once more, up to speed, as it is to be served with another engine. Nobody is given this before it is
+    /// [put in place](Servable::replace).
+    ///
+    /// # Errors
+    /// Where it does not load, or not with this engine.
+    pub(crate) async fn load_anew(&self, preference: EnginePreference) -> Result<Arc<Resident>, Error> {
+        // Loading goes on with another engine where the wanted one fails; here that is a refusal. Held so that they
+        // are found in the cache.
+        let _graphs = match preference.engine() {
+            Some(engine) => self.loader.graphs_on(&self.record, engine).await?,
+            None => Vec::new(),
+        };
+        self.load_for(preference, Effort::THOROUGH).await
+    }
+
+    /// Lets requests that begin from now on run in what was loaded anew.
+    pub(crate) fn replace(self: &Arc<Self>, resident: &Arc<Resident>) {
+        self.evict();
+        self.take(resident);
+    }
+
+    fn take(self: &Arc<Self>, resident: &Arc<Resident>) {
+        self.resident.store(Some(resident.clone()));
+        self.was_loaded.store(true, Relaxed);
+        self.last_used.store(self.loader.residency.now(), Relaxed);
+        if self.is_deleted.load(Relaxed) {
+            self.resident.store(None);
+        }
+        let servable = self.clone();
+        // What has to go for it is dropped, which blocks; nobody has to wait for that.
+        tokio::task::spawn_blocking(move || servable.loader.residency.admit(&servable));
+    }
+
+    /// Whether its plugin is in memory.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.resident.load().is_some()
+    }
+
+    /// When it was last asked for, by the clock of the residency.
+    pub(crate) fn last_used(&self) -> u64 {
+        self.last_used.load(Relaxed)
+    }
+
+    /// Bytes that it is expected to take once it is loaded, graphs that are loaded already not looked for.
+    pub(crate) fn expected_bytes(&self) -> u64 {
+        self.record.compiled_size_bytes + self.record.graphs.iter().map(|graph| graph.size_bytes).sum::<u64>()
+    }
+
+    /// Lets its plugin go, unless a request holds it. A request that comes at this very moment keeps it alive for
+    /// itself.
+    pub(crate) fn evict_if_idle(&self) -> bool {
+        // One owner is the servable, and one is here.
+        let is_idle = self.resident.load_full().is_some_and(|resident| Arc::strong_count(&resident) == 2);
+        if is_idle {
+            self.evict();
+        }
+        is_idle
+    }
+
+    /// Lets its plugin go; requests that hold it finish.
+    pub(crate) fn evict(&self) {
+        if let Some(resident) = self.resident.swap(None) {
+            self.earlier_peak_bytes.fetch_max(resident.plugin.memory().peak_in_use_bytes, Relaxed);
+        }
+    }
+
+    /// Ends it: it was deleted.
+    pub(crate) fn retire(&self) {
+        self.is_deleted.store(true, Relaxed);
+        self.evict();
+    }
+}
+
+/// A version that was accepted once and does not load now is nothing that a client can mend.
+fn unavailable(error: Error) -> Error {
+    match error.code {
+        ErrorCode::Internal | ErrorCode::NotFound => error,
+        _ => Error::new(ErrorCode::Unavailable, error.message),
     }
 }

@@ -5,16 +5,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use modelhost_core::{Digest, ErrorCode, Hasher, ModelName, Signature};
+use modelhost_core::{Digest, EngineChoice, EngineName, ErrorCode, Hasher, ModelName};
 use modelhost_registry::{GraphArtifact, NewVersion, Registry, Revision, TrafficShare, Version};
-use modelhost_runtime::{Examination, Graphs, Plugin, Runtime, examine};
+use modelhost_runtime::{
+    Computation, Examination, ExaminedGraph, Graphs, NamedTensors, Plugin, Runtime, examine,
+};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
+use crate::engine_choice::Contest;
 use crate::error::Error;
 use crate::host::ModelHost;
-use crate::loader::{load_graphs, staged_file, staging_folder};
+use crate::loader::{load_graph, staged_file, staging_folder};
+use crate::made_up::made_up_inputs;
 use crate::operate::{Authorship, finish};
+use crate::samples::read_samples;
+use crate::warm_up::try_samples;
 
 /// What to do with an upload once it is a version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,12 +98,25 @@ impl Upload {
         writer.flush().await.map_err(Error::internal)?;
         drop(writer);
         let digest = hasher.finish();
-        let staged = match host.existing_version(&model, &digest) {
-            Some(_) => None,
-            None => Some(host.prepare(&model, file, digest, received, options.by.clone()).await?),
+        let staged = if host.existing_version(&model, &digest).is_some() {
+            None
+        } else if let Some(twin) = host.live.version_of_bytes(&digest) {
+            Some(Staged::Twin(Box::new(twin_of(twin, options.by.clone()))))
+        } else {
+            let prepared = host.prepare(&model, file, digest, received, options.by.clone()).await?;
+            Some(Staged::Prepared(Box::new(prepared)))
         };
         host.admit(model, digest, staged, options).await
     }
+}
+
+/// An upload that may become a version.
+enum Staged {
+    /// Examined a moment ago.
+    Prepared(Box<Prepared>),
+    /// The same bytes are a version of another model: what was found out about them then is true of them now, and
+    /// their files are there.
+    Twin(Box<NewVersion>),
 }
 
 /// A component that passed everything, with its files still aside.
@@ -128,11 +147,17 @@ impl ModelHost {
         let folder = staging_folder(&self.loader.registry)?;
         let examined = self.loader.compiler.compile(component.path(), folder.path()).await?;
         let compiled = folder.path().join(examine::COMPILED_FILE);
-        let signature = self.ask_signature(model, &compiled, folder.path(), &examined).await?;
-        let graphs = examined.graphs.iter().map(|graph| GraphArtifact {
+        let plugin = self.load_aside(model, &compiled, folder.path(), &examined).await?;
+        let signature = plugin.signature().await?;
+        let samples = read_samples(component.path(), &examined.samples, &signature)?;
+        let computed = try_samples(&plugin, &Arc::new(signature.clone()), &samples).await?;
+        let choices = self.choose_engines(folder.path(), &examined, computed).await?;
+        drop(plugin);
+        let graphs = examined.graphs.iter().zip(choices).map(|(graph, choice)| GraphArtifact {
             description: graph.description.clone(),
             digest: graph.digest,
             size_bytes: graph.size_bytes,
+            engine_choice: Some(choice),
         });
         let version = NewVersion {
             digest,
@@ -140,6 +165,7 @@ impl ModelHost {
             uploaded_by,
             signature,
             graphs: graphs.collect(),
+            samples: examined.samples.clone(),
             metadata: examined.metadata.clone(),
             compiled_size_bytes: examined.compiled_size_bytes,
         };
@@ -154,14 +180,14 @@ impl ModelHost {
         })
     }
 
-    /// Starts the plugin once, from its files aside.
-    async fn ask_signature(
+    /// Loads the plugin once, from its files aside.
+    async fn load_aside(
         &self,
         model: &ModelName,
         compiled: &Path,
         folder: &Path,
         examined: &Examination,
-    ) -> Result<Signature, Error> {
+    ) -> Result<Arc<Plugin>, Error> {
         let runtime = self.loader.runtime.clone();
         let origin = format!("{model}/upload");
         let compiled = compiled.to_owned();
@@ -172,9 +198,36 @@ impl ModelHost {
             // SAFETY: the compiling process of this host wrote the file a moment ago, in a folder that only
             // this user can write.
             unsafe { Plugin::load(runtime, &compiled, graphs, &origin) }.map_err(Error::from)
-        })
-        .await??;
-        Ok(Arc::new(plugin).signature().await?)
+        });
+        Ok(Arc::new(plugin.await??))
+    }
+
+    /// Lets the engines of this host compete for each graph, on what the samples made of it.
+    async fn choose_engines(
+        &self,
+        folder: &Path,
+        examined: &Examination,
+        computed: Vec<Computation>,
+    ) -> Result<Vec<EngineChoice>, Error> {
+        let runtime = self.loader.runtime.clone();
+        let folder = folder.to_owned();
+        let graphs = examined.graphs.clone();
+        let handle = tokio::runtime::Handle::current();
+        let decide = move |graph: &ExaminedGraph| {
+            let of_graph = computed.iter().filter(|computation| computation.graph == graph.digest);
+            let recorded: Vec<NamedTensors> =
+                of_graph.map(|computation| computation.inputs.clone()).collect();
+            let made_up = || made_up_inputs(&graph.description.inputs).into_iter().collect();
+            let contest = Contest {
+                name: &graph.description.name,
+                digest: graph.digest,
+                file: &examine::graph_file(&folder, graph),
+                refusals: refusals(graph),
+                inputs: if recorded.is_empty() { made_up() } else { recorded },
+            };
+            contest.decide(&runtime, &handle)
+        };
+        Ok(tokio::task::spawn_blocking(move || graphs.iter().map(decide).collect()).await?)
     }
 
     /// Stores and records a prepared version, or finds the one that exists, and deploys it if asked to.
@@ -182,13 +235,13 @@ impl ModelHost {
         self: Arc<Self>,
         model: ModelName,
         digest: Digest,
-        prepared: Option<Prepared>,
+        staged: Option<Staged>,
         options: UploadOptions,
     ) -> Result<UploadOutcome, Error> {
         let live = self.live.get_or_add(&model);
         let _changing = live.changing.lock().await;
-        let (version, created) = match prepared {
-            Some(prepared) => self.store(&model, prepared).await?,
+        let (version, created) = match staged {
+            Some(staged) => self.store(&model, staged).await?,
             None => (self.existing_version(&model, &digest).ok_or_else(deleted_meanwhile)?, false),
         };
         live.set_record(self.read_record(&model).await?);
@@ -204,11 +257,14 @@ impl ModelHost {
         Ok(UploadOutcome { created, version, deployed, generation })
     }
 
-    async fn store(&self, model: &ModelName, prepared: Prepared) -> Result<(Version, bool), Error> {
+    async fn store(&self, model: &ModelName, staged: Staged) -> Result<(Version, bool), Error> {
         let key = self.loader.runtime.compilation_key().to_owned();
         let registry = self.loader.registry.clone();
         let model = model.clone();
-        let stored = move || store_files_and_record(&registry, &key, &model, prepared);
+        let stored = move || match staged {
+            Staged::Prepared(prepared) => store_files_and_record(&registry, &key, &model, *prepared),
+            Staged::Twin(version) => record_twin(&registry, &model, *version),
+        };
         tokio::task::spawn_blocking(stored).await?
     }
 }
@@ -227,12 +283,41 @@ fn deleted_meanwhile() -> Error {
     )
 }
 
+/// The engines that refused a graph while it was examined, and why.
+fn refusals(graph: &ExaminedGraph) -> Vec<(EngineName, String)> {
+    let verdicts = graph.engines.iter();
+    verdicts.filter_map(|verdict| Some((verdict.engine, verdict.error.clone()?))).collect()
+}
+
+/// The engines compete only after the plugin has said what it computes on one of them.
 fn graphs_aside(runtime: &Runtime, folder: &Path, examined: &Examination) -> Result<Graphs, Error> {
-    let path = |graph| examine::graph_file(folder, graph);
-    load_graphs(
-        runtime,
-        examined.graphs.iter().map(|graph| (&graph.description.name, graph.digest, path(graph))),
-    )
+    let load = |graph: &ExaminedGraph| {
+        let name = &graph.description.name;
+        let path = examine::graph_file(folder, graph);
+        let unable: Vec<EngineName> = refusals(graph).into_iter().map(|(engine, _)| engine).collect();
+        Ok((name.clone(), load_graph(runtime, name, &graph.digest, &path, None, &unable)?))
+    };
+    examined.graphs.iter().map(load).collect()
+}
+
+/// A version of another model, as one that is to be added.
+fn twin_of(version: Version, uploaded_by: Option<String>) -> NewVersion {
+    let Version { digest, size_bytes, signature, graphs, samples, metadata, compiled_size_bytes, .. } =
+        version;
+    NewVersion { digest, size_bytes, uploaded_by, signature, graphs, samples, metadata, compiled_size_bytes }
+}
+
+/// Records a version whose files are there, and must stay there meanwhile.
+fn record_twin(
+    registry: &Registry,
+    model: &ModelName,
+    version: NewVersion,
+) -> Result<(Version, bool), Error> {
+    let digests = std::iter::once(version.digest).chain(version.graphs.iter().map(|graph| graph.digest));
+    let reservations: Option<Vec<_>> = digests.map(|digest| registry.artifacts().reserve(&digest)).collect();
+    let _reservations = reservations.ok_or_else(deleted_meanwhile)?;
+    let added = registry.add_version(model, version)?;
+    Ok((added.version, added.created))
 }
 
 /// Everything durable about an upload: its files first, then the record that names them.

@@ -5,13 +5,15 @@ mod parameters;
 mod preprocess;
 
 use modelhost_guest::{
-    ANY, Datatype, Error, Graph, Plugin, Request, Response, Signature, Tensor, embed_graph, export,
+    ANY, Datatype, Error, Graph, Plugin, Request, Response, Signature, Tensor, embed_graph, embed_sample,
+    export,
 };
 
 use crate::parameters::{CATEGORICAL, LABELS, NUMERIC, THRESHOLD};
 use crate::preprocess::features;
 
 embed_graph!("income", "model.onnx");
+embed_sample!("example", "example.json");
 
 /// The plugin.
 pub struct Income;

@@ -5,7 +5,8 @@ mod parameters;
 mod ranking;
 
 use modelhost_guest::{
-    ANY, Datatype, Error, Graph, Plugin, Request, Response, Signature, Tensor, embed_graph, export,
+    ANY, Datatype, Error, Graph, Plugin, Request, Response, Signature, Tensor, embed_graph, embed_sample,
+    export,
 };
 
 use crate::basket::{Basket, baskets, ids, offers};
@@ -13,6 +14,7 @@ use crate::parameters::ITEMS;
 use crate::ranking::best;
 
 embed_graph!("recommender", "model.onnx");
+embed_sample!("example", "example.json");
 
 /// The plugin.
 pub struct Recommender;

@@ -4,13 +4,15 @@ mod features;
 mod parameters;
 
 use modelhost_guest::{
-    ANY, Datatype, Element, Error, Graph, Plugin, Request, Response, Signature, Tensor, embed_graph, export,
+    ANY, Datatype, Element, Error, Graph, Plugin, Request, Response, Signature, Tensor, embed_graph,
+    embed_sample, export,
 };
 
 use crate::features::{Feature, features};
 use crate::parameters::{LABELS, THRESHOLD};
 
 embed_graph!("spam", "model.onnx");
+embed_sample!("example", "example.json");
 
 /// The plugin.
 pub struct Spam;

@@ -140,6 +140,7 @@ mod tests {
             uploaded_by: None,
             signature: Signature::default(),
             graphs: Vec::new(),
+            samples: Vec::new(),
             metadata: ComponentMetadata::default(),
             compiled_size_bytes: 0,
         };

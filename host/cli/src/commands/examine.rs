@@ -21,6 +21,9 @@ pub struct Examine {
     /// Seconds of processor time
     #[arg(long)]
     seconds: u64,
+    /// The shared library of ONNX Runtime that the host uses
+    #[arg(long)]
+    onnxruntime: Option<PathBuf>,
 }
 
 /// Examines and compiles.
@@ -33,5 +36,5 @@ pub fn run(arguments: &Examine) -> Result<(), Failure> {
         seconds: arguments.seconds,
         ..CompilationLimits::default()
     };
-    Ok(examine::run(&arguments.component, &arguments.output, &limits)?)
+    Ok(examine::run(&arguments.component, &arguments.output, &limits, arguments.onnxruntime.as_deref())?)
 }

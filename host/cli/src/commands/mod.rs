@@ -2,13 +2,16 @@
 
 pub mod aliases;
 pub mod check;
+pub mod configure;
 pub mod deployment;
+pub mod engines;
 pub mod examine;
 pub mod models;
 pub mod pack;
 pub mod predict;
 pub mod push;
 pub mod serve;
+pub mod stats;
 pub mod status;
 pub mod versions;
 
@@ -32,6 +35,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Pack(arguments) => pack::run(&arguments, host.json),
         Command::Push(arguments) => push::run(&arguments, &Session::new(host)?),
         Command::Status => status::run(&Session::new(host)?),
+        Command::Engines => engines::run(&Session::new(host)?),
         Command::Models => models::list(&Session::new(host)?),
         Command::Model(arguments) => models::show(&arguments, &Session::new(host)?),
         Command::Versions(arguments) => versions::list(&arguments, &Session::new(host)?),
@@ -41,6 +45,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Deploy(arguments) => deployment::deploy(&arguments, &Session::new(host)?),
         Command::Rollback(arguments) => deployment::roll_back(&arguments, &Session::new(host)?),
         Command::Alias(arguments) => aliases::run(&arguments, &Session::new(host)?),
+        Command::Configure(arguments) => configure::run(&arguments, &Session::new(host)?),
+        Command::Stats(arguments) => stats::run(&arguments, &Session::new(host)?),
         Command::Predict(arguments) => predict::run(&arguments, &Session::new(host)?),
     }
 }

@@ -6,6 +6,7 @@ use modelhost_registry::{Model, Revision};
 use serde::Deserialize;
 
 use super::Session;
+use super::configure::summary;
 use super::versions;
 use crate::client::Answer;
 use crate::failure::Failure;
@@ -67,6 +68,7 @@ fn describe(answer: &Answer) -> Result<String, Failure> {
         ("by", deployment.and_then(|revision| revision.by.clone()).unwrap_or_default()),
         ("comment", deployment.and_then(|revision| revision.comment.clone()).unwrap_or_default()),
         ("aliases", aliases(&model)),
+        ("configured", summary(&model.configuration)),
         ("generation", model.generation.to_string()),
     ]);
     Ok(format!("{properties}\n\n{}", versions::listing(&model)))

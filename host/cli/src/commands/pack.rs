@@ -1,4 +1,4 @@
-//! `pack`: networks into a finished component, for authors whose language knows no custom sections.
+//! `pack`: networks and samples into a finished component, for authors whose language knows no custom sections.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,20 +6,24 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::BinaryBytes;
-use modelhost_runtime::add_graph_section;
+use modelhost_inference::external_data;
+use modelhost_runtime::{add_graph_section, add_sample_section};
 
 use crate::component_file;
 use crate::failure::Failure;
 use crate::output;
 
 /// What goes where.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Pack {
     /// The component
     component: PathBuf,
     /// A network, under the name by which the component loads it; may be repeated
-    #[arg(long = "graph", required = true, value_name = "NAME=FILE", value_parser = graph)]
+    #[arg(long = "graph", required_unless_present = "samples", value_name = "NAME=FILE", value_parser = graph)]
     graphs: Vec<Graph>,
+    /// A request that the component answers, in JSON; the host warms it up with this; may be repeated
+    #[arg(long = "sample", value_name = "FILE")]
+    samples: Vec<PathBuf>,
     /// The file to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -50,8 +54,11 @@ pub fn run(arguments: &Pack, is_json: bool) -> Result<(), Failure> {
     }
     let mut component = component_file::read_component(&arguments.component)?;
     for Graph { name, file } in &arguments.graphs {
-        let network = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let network = external_data::read_whole(file).map_err(anyhow::Error::from)?;
         component = add_graph_section(component, name, &network);
+    }
+    for sample in component_file::read_samples(&arguments.samples)? {
+        component = add_sample_section(component, &sample.name, &sample.json);
     }
     let path = arguments.output.display();
     fs::write(&arguments.output, &component).with_context(|| format!("cannot write {path}"))?;
@@ -59,7 +66,8 @@ pub fn run(arguments: &Pack, is_json: bool) -> Result<(), Failure> {
     output::print(&if is_json {
         serde_json::json!({ "file": path.to_string(), "size_bytes": size_bytes }).to_string()
     } else {
-        format!("{path}: {}, {} graph(s) added", BinaryBytes(size_bytes), arguments.graphs.len())
+        let (graphs, samples) = (arguments.graphs.len(), arguments.samples.len());
+        format!("{path}: {}, {graphs} graph(s) and {samples} sample(s) added", BinaryBytes(size_bytes))
     })
 }
 
@@ -82,16 +90,22 @@ mod tests {
     }
 
     #[test]
-    fn graphs_are_added_in_their_order() {
+    fn graphs_and_samples_are_added_in_their_order() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("in.wasm"), b"\0asm\x0d\0\x01\0").unwrap();
         fs::write(path("a.onnx"), b"first").unwrap();
         let graphs = vec![Graph { name: "a".to_owned(), file: path("a.onnx") }];
-        let pack = Pack { component: path("in.wasm"), graphs, output: path("out.wasm") };
+        fs::write(path("usual.json"), b"{}").unwrap();
+        let samples = vec![path("usual.json")];
+        let pack = Pack { component: path("in.wasm"), graphs, samples, output: path("out.wasm") };
         run(&pack, true).unwrap();
         let expected = add_graph_section(fs::read(path("in.wasm")).unwrap(), "a", b"first");
+        let expected = add_sample_section(expected, "usual", b"{}");
         assert_eq!(fs::read(path("out.wasm")).unwrap(), expected);
+        let samples = [pack.samples.clone(), pack.samples.clone()].concat();
+        let refused = run(&Pack { samples, ..pack.clone() }, true).unwrap_err();
+        assert!(refused.to_string().contains("two samples are named \"usual\""), "{refused}");
         let twice = Pack { graphs: [pack.graphs.clone(), pack.graphs.clone()].concat(), ..pack };
         assert!(matches!(run(&twice, true), Err(Failure::Usage(_))));
     }

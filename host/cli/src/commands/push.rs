@@ -23,6 +23,9 @@ pub struct Push {
     /// The model that gets a new version; made if there is none of this name
     #[arg(long)]
     model: ModelName,
+    /// A request that the model answers, in JSON: the host warms it up with this; may be repeated
+    #[arg(long = "sample", value_name = "FILE")]
+    samples: Vec<PathBuf>,
     /// Let the version answer for its model at once
     #[arg(long)]
     deploy: bool,
@@ -45,7 +48,7 @@ struct Uploaded {
 /// # Errors
 /// A file that is no model, or a host that does not take it.
 pub fn run(arguments: &Push, session: &Session) -> Result<(), Failure> {
-    let mut upload = component_file::open(&arguments.file)?;
+    let mut upload = component_file::open(&arguments.file, &arguments.samples)?;
     let name = arguments.file.file_name().unwrap_or_default().display().to_string();
     let progress = UploadProgress::start(&name, upload.length);
     let mut bytes = progress.watch(&mut upload.bytes);
@@ -86,12 +89,17 @@ fn describe(arguments: &Push, answer: &Answer) -> Result<String, Failure> {
 mod tests {
     use super::*;
 
+    fn push() -> Push {
+        let model = "income".parse().unwrap();
+        Push { file: "f".into(), model, samples: Vec::new(), deploy: false, comment: None }
+    }
+
     fn described(is_created: bool, deploy: bool, deployed: &str) -> String {
         let digest = Digest::of(b"component");
         let text = format!(
             r#"{{"number":3,"digest":"{digest}","size_bytes":2048,"signature":{{"inputs":[],"outputs":[]}}{deployed}}}"#
         );
-        let push = Push { file: "f".into(), model: "income".parse().unwrap(), deploy, comment: None };
+        let push = Push { deploy, comment: None, ..push() };
         describe(&push, &Answer { is_created, text }).unwrap()
     }
 
@@ -111,12 +119,7 @@ mod tests {
 
     #[test]
     fn a_comment_survives_the_query() {
-        let push = Push {
-            file: "f".into(),
-            model: "income".parse().unwrap(),
-            deploy: true,
-            comment: Some("50 % & more".to_owned()),
-        };
+        let push = Push { deploy: true, comment: Some("50 % & more".to_owned()), ..push() };
         assert_eq!(path(&push), "/v1/models/income/versions?deploy=true&comment=50+%25+%26+more");
         assert_eq!(path(&Push { deploy: false, comment: None, ..push }), "/v1/models/income/versions");
     }

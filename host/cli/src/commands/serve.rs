@@ -73,6 +73,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         data_dir: config.data_dir,
         executable: own_executable()?,
         serving: config.serving,
+        inference: config.inference,
         runtime: config.runtime,
     };
     let host = ModelHost::open(settings).await.map_err(|error| anyhow::anyhow!(error.message))?;

@@ -2,7 +2,9 @@
 
 use clap::Args;
 use indicatif::BinaryBytes;
-use modelhost_core::{ComponentMetadata, Digest, ModelName, Signature, TensorDescription, VersionNumber};
+use modelhost_core::{
+    ComponentMetadata, Digest, EngineChoice, ModelName, Signature, TensorDescription, VersionNumber,
+};
 use modelhost_registry::{Model, Version};
 
 use super::models::{aliases_of, moment};
@@ -121,11 +123,28 @@ fn describe(answer: &Answer) -> Result<String, Failure> {
     let mut parts = vec![properties, tensors(&version.signature)];
     if !version.graphs.is_empty() {
         let rows = version.graphs.iter().map(|graph| {
-            [graph.description.name.clone(), BinaryBytes(graph.size_bytes).to_string(), short(&graph.digest)]
+            [
+                graph.description.name.clone(),
+                BinaryBytes(graph.size_bytes).to_string(),
+                short(&graph.digest),
+                graph.engine_choice.as_ref().map(engine).unwrap_or_default(),
+            ]
         });
-        parts.push(table::rows(["graph", "size", "digest"], rows));
+        parts.push(table::rows(["graph", "size", "digest", "engine"], rows));
+    }
+    if !version.samples.is_empty() {
+        let rows = version
+            .samples
+            .iter()
+            .map(|sample| [sample.name.clone(), BinaryBytes(sample.size_bytes).to_string()]);
+        parts.push(table::rows(["sample", "size"], rows));
     }
     Ok(parts.join("\n\n"))
+}
+
+/// The engine that was chosen, and why.
+fn engine(choice: &EngineChoice) -> String {
+    format!("{}: {}", choice.engine, choice.reason)
 }
 
 /// A table of what a version takes and answers.

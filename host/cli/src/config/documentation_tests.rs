@@ -37,7 +37,14 @@ fn documented_defaults_are_the_real_ones() {
 fn every_setting_has_a_unit_and_a_meaning() {
     for (key, [_, unit, meaning]) in documented() {
         assert!(!unit.is_empty() && meaning.len() > 10, "{key}");
-        for (suffix, expected) in [("_bytes", "bytes"), ("_ms", "milliseconds"), ("seconds", "seconds")] {
+        let units = [
+            ("_bytes", "bytes"),
+            ("_ms", "milliseconds"),
+            ("_microseconds", "microseconds"),
+            ("_seconds", "seconds"),
+            (".seconds", "seconds"),
+        ];
+        for (suffix, expected) in units {
             assert!(!key.ends_with(suffix) || unit.starts_with(expected), "{key}: {unit}");
         }
     }

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use modelhost_inference::InferenceSettings;
 use modelhost_runtime::RuntimeSettings;
 use modelhost_server::ServerSettings;
 use modelhost_serving::ServingSettings;
@@ -30,6 +31,8 @@ pub struct Config {
     pub server: ServerSettings,
     /// Queues, uploads and what stays loaded.
     pub serving: ServingSettings,
+    /// Engines and batches.
+    pub inference: InferenceSettings,
     /// Sandboxes, limits of a call, compilation.
     pub runtime: RuntimeSettings,
     /// The log.
@@ -42,6 +45,7 @@ impl Default for Config {
             data_dir: "modelhost-data".into(),
             server: ServerSettings::default(),
             serving: ServingSettings::default(),
+            inference: InferenceSettings::default(),
             runtime: RuntimeSettings::default(),
             log: LogSettings::default(),
         }
@@ -132,13 +136,13 @@ mod tests {
 
     #[test]
     fn later_sources_win() {
-        let file = "data_dir = 'file'\n[serving]\nmax_idle_versions = 1\nmax_upload_bytes = 2\n[runtime.limits]\nhandles = 3";
+        let file = "data_dir = 'file'\n[serving]\nloaded_bytes = 1\nmax_upload_bytes = 2\n[runtime.limits]\nhandles = 3";
         let environment =
             [("MODELHOST_DATA_DIR", "environment"), ("MODELHOST_SERVING_MAX_UPLOAD_BYTES", "20")];
         let config = load(file, &environment, Some("flag")).unwrap().config;
         assert_eq!(config.data_dir, PathBuf::from("flag"));
         assert_eq!(config.serving.max_upload_bytes, 20);
-        assert_eq!(config.serving.max_idle_versions, 1);
+        assert_eq!(config.serving.loaded_bytes, 1);
         assert_eq!(config.runtime.limits.handles, 3);
         assert_eq!(config.server, ServerSettings::default());
         assert_eq!(load(file, &environment, None).unwrap().config.data_dir, PathBuf::from("environment"));

@@ -13,8 +13,9 @@ use super::memory::MemoryPlan;
 use super::network::{Network, PerShape, Plans};
 use super::run::{Plan, root_cause};
 use super::symbols::InputSymbols;
-use super::{classical, constants, proto, tensors, texts};
+use super::{classical, constants, tensors, texts};
 use crate::engine::LoadError;
+use crate::onnx;
 
 /// Extents that are tried for every free dimension of a network that cannot be optimised while they are free.
 const PROBES: [i64; 6] = [1, 2, 4, 8, 16, 32];
@@ -33,7 +34,7 @@ type Attempt = fn(Parsed, PlanLimits) -> Result<Network, LoadError>;
 
 /// Loads a network whose operators were checked.
 pub(super) fn load(proto: &ModelProto, max_constant_bytes: u64) -> Result<Network, LoadError> {
-    let limits = PlanLimits { max_constant_bytes, longest_text: proto::longest_text(proto) };
+    let limits = PlanLimits { max_constant_bytes, longest_text: onnx::longest_text(proto) };
     let attempts: [Attempt; 2] = [symbolic, per_shape];
     let mut first_error = None;
     for attempt in attempts {

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 
 use tract_onnx::prelude::{
-    DatumType, Symbol, SymbolValues, TDim, TypedFact, TypedModel, TypedNode, TypedSimplePlan,
+    DatumType, Symbol, SymbolValues, TDim, Tensor, TypedFact, TypedModel, TypedNode, TypedSimplePlan,
 };
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::logic::IfThenElse;
@@ -150,6 +150,15 @@ fn step(node: &TypedNode, known: &HashSet<Symbol>) -> Result<Step, String> {
     }
     let bodies = bodies_of(node).into_iter().map(|body| MemoryPlan::of_model(body, known));
     Ok(Step { operator, outputs, bodies: bodies.collect::<Result<_, _>>()?, frees: Vec::new() })
+}
+
+/// Bytes of a tensor, whatever its layout.
+pub(super) fn bytes(tensor: &Tensor) -> u64 {
+    let plain = tensor.len() as u64 * tensor.datum_type().size_of() as u64;
+    let exotic = tensor.exotic_fact().ok().flatten();
+    let buffers = exotic.map(|fact| fact.buffer_sizes()).unwrap_or_default();
+    let values = SymbolValues::default();
+    buffers.iter().fold(plain, |bytes, buffer| bytes.saturating_add(extent(buffer, &values)))
 }
 
 /// The graphs that run inside this operator.

@@ -1,7 +1,7 @@
 //! The engine that is built in: tract, a library in Rust that runs ONNX networks on the processor.
 //!
-//! Loading goes forward through these steps, each in a module of its own: `proto` decodes the file, `operators` refuses
-//! what is not known to run correctly, `load` analyses and optimises, `network` is the result, `run` runs it within
+//! Loading goes forward through these steps, each in a module of its own: the file is decoded (`crate::onnx`),
+//! `operators` refuses what is not known to run correctly, `load` analyses and optimises, `network` is the result, `run` runs it within
 //! limits, `tensors` converts values.
 
 mod classical;
@@ -11,7 +11,6 @@ mod load;
 mod memory;
 mod network;
 mod operators;
-mod proto;
 mod run;
 mod symbols;
 mod tensors;
@@ -20,8 +19,11 @@ mod texts;
 use std::sync::Arc;
 use std::{panic, thread};
 
+use modelhost_core::EngineName;
+
 use crate::engine::{Engine, ExecutableGraph, LoadError};
-use crate::executor::panic_message;
+use crate::onnx;
+use crate::run::panic_message;
 
 pub use operators::{CLASSICAL_OPERATORS, STANDARD_OPERATORS};
 
@@ -31,6 +33,9 @@ pub struct TractEngine {
     max_constant_bytes: u64,
     check_operators: bool,
 }
+
+/// As pinned in the workspace's manifest; the library does not say it itself.
+const VERSION: &str = "0.23.9";
 
 /// tract recurses over nested subgraphs and over expressions of symbolic dimensions. Reserved address space, touched
 /// only as far as it is used.
@@ -71,7 +76,7 @@ impl TractEngine {
     /// [`LoadError::Operators`] with every operator that is refused, as [`load`](Engine::load) would give it;
     /// [`LoadError::Invalid`] where the bytes are no ONNX file.
     pub fn check_operators(&self, onnx: &[u8]) -> Result<(), LoadError> {
-        operators::check(&proto::decode(onnx)?)
+        operators::check(&onnx::decode(onnx)?)
     }
 
     /// The operators of an ONNX file that are refused, those of nested graphs included: `Name` or `domain.Name`,
@@ -80,11 +85,11 @@ impl TractEngine {
     /// # Errors
     /// [`LoadError`] where the bytes are no usable ONNX file.
     pub fn refused_operators(&self, onnx: &[u8]) -> Result<Vec<String>, LoadError> {
-        Ok(operators::refused(&proto::decode(onnx)?).into_iter().collect())
+        Ok(operators::refused(&onnx::decode(onnx)?).into_iter().collect())
     }
 
     fn load_here(&self, onnx: &[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError> {
-        let model = proto::decode(onnx)?;
+        let model = onnx::decode(onnx)?;
         if self.check_operators {
             operators::check(&model)?;
         }
@@ -93,8 +98,12 @@ impl TractEngine {
 }
 
 impl Engine for TractEngine {
-    fn name(&self) -> &'static str {
-        "tract"
+    fn name(&self) -> EngineName {
+        EngineName::Tract
+    }
+
+    fn version(&self) -> String {
+        VERSION.to_owned()
     }
 
     fn load(&self, onnx: &[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError> {

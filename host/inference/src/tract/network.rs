@@ -58,6 +58,11 @@ impl PerShape {
         Ok(plan)
     }
 
+    /// Of the plans that are kept.
+    fn constant_bytes(&self) -> u64 {
+        self.recent.lock().iter().map(|(_, plan)| plan.constant_bytes()).sum()
+    }
+
     fn known(&self, extents: &[i64]) -> Option<Arc<Plan>> {
         let mut recent = self.recent.lock();
         let index = recent.iter().position(|(known, _)| known == extents)?;
@@ -84,6 +89,17 @@ impl ExecutableGraph for Network {
 
     fn outputs(&self) -> &[TensorDescription] {
         &self.outputs
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        match &self.plans {
+            Plans::Symbolic(plan) => plan.constant_bytes(),
+            Plans::PerShape(plans) => plans.constant_bytes(),
+        }
+    }
+
+    fn rows_are_independent(&self) -> bool {
+        false
     }
 
     fn run(&self, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {

@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
 
 use super::conditions;
-use super::proto::nested_graphs;
 use crate::engine::LoadError;
+use crate::onnx::nested_graphs;
 
 /// The listed operators of the default domain, sorted.
 pub const STANDARD_OPERATORS: &[&str] = &[

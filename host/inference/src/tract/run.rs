@@ -2,10 +2,11 @@
 
 use modelhost_core::Tensor;
 use tract_onnx::prelude::{SymbolValues, TValue, TVec, TypedSimplePlan, TypedSimpleState};
+use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::plan;
 
 use super::memory::{MemoryPlan, Peak};
-use super::tensors;
+use super::{memory, tensors};
 use crate::engine::{RunError, RunLimits};
 
 /// A graph that is ready to run, for any extents of its symbols.
@@ -27,6 +28,12 @@ impl Plan {
 
     pub(super) fn model(&self) -> &tract_onnx::prelude::TypedModel {
         self.plan.model()
+    }
+
+    /// Bytes of the constants that the plan holds, weights above all.
+    pub(super) fn constant_bytes(&self) -> u64 {
+        let constants = self.model().nodes().iter().filter_map(|node| node.op_as::<Const>());
+        constants.map(|constant| memory::bytes(constant.val())).sum()
     }
 
     /// Whether a run with these inputs, of these extents, stays within the memory limit.

@@ -1,12 +1,12 @@
-//! Graphs are loaded once and live as long as somebody uses them.
+//! Graphs are loaded once per engine and live as long as somebody uses them.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use modelhost_core::Digest;
-use modelhost_inference::{Engine, ExecutableGraph, GraphCache, LoadError, TractEngine};
+use modelhost_core::{Digest, EngineName};
+use modelhost_inference::{Engine, Engines, ExecutableGraph, GraphCache, LoadError, TractEngine};
 
 use crate::onnx::linear;
 
@@ -17,8 +17,12 @@ struct Counting {
 }
 
 impl Engine for Counting {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> EngineName {
         self.engine.name()
+    }
+
+    fn version(&self) -> String {
+        self.engine.version()
     }
 
     fn load(&self, onnx: &[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError> {
@@ -29,7 +33,9 @@ impl Engine for Counting {
 
 fn counting() -> (GraphCache, Arc<AtomicUsize>) {
     let loads = Arc::new(AtomicUsize::new(0));
-    (GraphCache::new(Arc::new(Counting { engine: TractEngine::new(), loads: loads.clone() })), loads)
+    let engine = Counting { engine: TractEngine::new(), loads: loads.clone() };
+    let engines = Engines::new(Arc::new(engine), Err("there is none".to_owned()));
+    (GraphCache::new(engines), loads)
 }
 
 #[test]
@@ -43,7 +49,7 @@ fn concurrent_first_loads_of_one_digest_load_once() {
             .map(|_| {
                 scope.spawn(|| {
                     start.wait();
-                    cache.get_or_load(&digest, || Ok(onnx.clone())).unwrap()
+                    cache.get_or_load(&digest, EngineName::Tract, || Ok(onnx.clone())).unwrap()
                 })
             })
             .collect();
@@ -59,14 +65,14 @@ fn a_graph_goes_with_its_last_user() {
     let (cache, loads) = counting();
     let onnx = linear().build();
     let digest = Digest::of(&onnx);
-    let first = cache.get_or_load(&digest, || Ok(onnx.clone())).unwrap();
-    let second = cache.get_or_load(&digest, || unreachable!("it is loaded")).unwrap();
+    let first = cache.get_or_load(&digest, EngineName::Tract, || Ok(onnx.clone())).unwrap();
+    let second = cache.get_or_load(&digest, EngineName::Tract, || unreachable!("it is loaded")).unwrap();
     assert_eq!(cache.len(), 1);
     drop(first);
     assert_eq!(cache.len(), 1);
     drop(second);
     assert!(cache.is_empty());
-    let _third = cache.get_or_load(&digest, || Ok(onnx.clone())).unwrap();
+    let _third = cache.get_or_load(&digest, EngineName::Tract, || Ok(onnx.clone())).unwrap();
     assert_eq!(loads.load(Ordering::SeqCst), 2);
 }
 
@@ -75,10 +81,19 @@ fn a_failure_is_not_kept() {
     let (cache, _) = counting();
     let onnx = linear().build();
     let digest = Digest::of(&onnx);
-    let missing = cache.get_or_load(&digest, || Err(io::ErrorKind::NotFound.into()));
+    let missing = cache.get_or_load(&digest, EngineName::Tract, || Err(io::ErrorKind::NotFound.into()));
     assert!(matches!(missing, Err(LoadError::Read(_))));
-    let broken = cache.get_or_load(&digest, || Ok(b"nonsense".to_vec()));
+    let broken = cache.get_or_load(&digest, EngineName::Tract, || Ok(b"nonsense".to_vec()));
     assert!(matches!(broken, Err(LoadError::Invalid { .. })));
     assert!(cache.is_empty());
-    assert!(cache.get_or_load(&digest, || Ok(onnx)).is_ok());
+    assert!(cache.get_or_load(&digest, EngineName::Tract, || Ok(onnx)).is_ok());
+}
+
+#[test]
+fn an_engine_that_is_not_there_is_named() {
+    let (cache, _) = counting();
+    let onnx = linear().build();
+    let loaded = cache.get_or_load(&Digest::of(&onnx), EngineName::OnnxRuntime, || Ok(onnx.clone()));
+    let sentence = loaded.unwrap_err().to_string();
+    assert_eq!(sentence, "engine onnxruntime is not available: there is none");
 }

@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use modelhost_core::{Datatype, Digest, Tensor, TensorDescription};
-use modelhost_inference::{ComputeError, ExecutableGraph, Executor, Graph, RunError, RunLimits};
+use modelhost_core::{Datatype, Digest, EngineName, Tensor, TensorDescription};
+use modelhost_inference::{
+    ComputeError, ComputeOptions, ExecutableGraph, Executor, Graph, RunError, RunLimits,
+};
 use tokio::runtime::Builder;
 
 use crate::onnx::{linear, slow};
 use crate::values::{floats, limits, load, to_floats, zeros};
 
 fn graph(onnx: &[u8]) -> Arc<Graph> {
-    Arc::new(Graph::new(Digest::of(onnx), load(onnx).unwrap()))
+    Arc::new(Graph::new(Digest::of(onnx), EngineName::Tract, load(onnx).unwrap()))
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -31,9 +33,9 @@ fn outputs_have_their_names() {
     let graph = graph(&linear().build());
     for _ in 0..100 {
         let inputs = named(floats(&[1, 3], &[1.0, 1.0, 1.0]));
-        let outputs = block_on(executor.compute(&graph, inputs, limits())).unwrap();
-        assert_eq!(outputs[0].0, "y");
-        assert_eq!(to_floats(&outputs[0].1), [19.0, 32.0]);
+        let outputs = block_on(executor.compute(&graph, inputs, ComputeOptions::alone(limits()))).unwrap();
+        assert_eq!(outputs.outputs[0].0, "y");
+        assert_eq!(to_floats(&outputs.outputs[0].1), [19.0, 32.0]);
     }
 }
 
@@ -49,7 +51,7 @@ fn wrong_inputs_are_the_callers_fault() {
         (named(zeros(Datatype::Fp32, &[3])), "has shape [3]"),
     ];
     for (inputs, sentence) in cases {
-        match block_on(executor.compute(&graph, inputs, limits())) {
+        match block_on(executor.compute(&graph, inputs, ComputeOptions::alone(limits()))) {
             Err(ComputeError::InvalidInput { reason }) => assert!(reason.contains(sentence), "{reason}"),
             other => panic!("{other:?}"),
         }
@@ -64,7 +66,7 @@ fn a_run_stops_at_its_deadline() {
     let inputs = vec![("x0".into(), zeros(Datatype::Fp32, &[512, 512]))];
     let started = Instant::now();
     let limits = RunLimits::new(started + Duration::from_millis(60), 1 << 30);
-    let result = block_on(executor.compute(&graph, inputs, limits));
+    let result = block_on(executor.compute(&graph, inputs, ComputeOptions::alone(limits)));
     assert_eq!(result.unwrap_err(), ComputeError::DeadlineExceeded);
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
 }
@@ -81,6 +83,14 @@ impl<F: Fn(&RunLimits) -> Result<Vec<Tensor>, RunError> + Send + Sync> Executabl
         &self.0
     }
 
+    fn resident_bytes(&self) -> u64 {
+        0
+    }
+
+    fn rows_are_independent(&self) -> bool {
+        false
+    }
+
     fn run(&self, _inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
         (self.1)(limits)
     }
@@ -90,7 +100,7 @@ fn scripted<F>(run: F) -> Arc<Graph>
 where
     F: Fn(&RunLimits) -> Result<Vec<Tensor>, RunError> + Send + Sync + 'static,
 {
-    Arc::new(Graph::new(Digest::of(b"scripted"), Arc::new(Scripted(Vec::new(), run))))
+    Arc::new(Graph::new(Digest::of(b"scripted"), EngineName::Tract, Arc::new(Scripted(Vec::new(), run))))
 }
 
 #[test]
@@ -104,10 +114,10 @@ fn a_panic_is_one_failed_run() {
         _ => Ok(Vec::new()),
     });
     for _ in 0..2 {
-        let result = block_on(executor.compute(&graph, Vec::new(), limits()));
+        let result = block_on(executor.compute(&graph, Vec::new(), ComputeOptions::alone(limits())));
         assert!(matches!(result, Err(ComputeError::Failed { .. })), "{result:?}");
     }
-    assert!(block_on(executor.compute(&graph, Vec::new(), limits())).is_ok());
+    assert!(block_on(executor.compute(&graph, Vec::new(), ComputeOptions::alone(limits()))).is_ok());
     assert_eq!(calls.load(Ordering::SeqCst), 3);
 }
 
@@ -127,7 +137,7 @@ fn a_caller_that_gave_up_stops_its_run() {
         }
     });
     block_on(async {
-        let mut compute = Box::pin(executor.compute(&graph, Vec::new(), limits()));
+        let mut compute = Box::pin(executor.compute(&graph, Vec::new(), ComputeOptions::alone(limits())));
         while !started.load(Ordering::SeqCst) {
             assert!(poll_once(&mut compute).await.is_none());
         }
@@ -154,13 +164,13 @@ fn a_queued_job_is_not_started_when_its_caller_gave_up_or_its_deadline_passed() 
         Ok(Vec::new())
     });
     block_on(async {
-        let mut blocking = Box::pin(executor.compute(&blocker, Vec::new(), limits()));
+        let mut blocking = Box::pin(executor.compute(&blocker, Vec::new(), ComputeOptions::alone(limits())));
         assert!(poll_once(&mut blocking).await.is_none());
-        let mut given_up = Box::pin(executor.compute(&counting, Vec::new(), limits()));
+        let mut given_up = Box::pin(executor.compute(&counting, Vec::new(), ComputeOptions::alone(limits())));
         assert!(poll_once(&mut given_up).await.is_none());
         drop(given_up);
         let soon = RunLimits::new(Instant::now() + Duration::from_millis(20), 1 << 20);
-        let mut late = Box::pin(executor.compute(&counting, Vec::new(), soon));
+        let mut late = Box::pin(executor.compute(&counting, Vec::new(), ComputeOptions::alone(soon)));
         assert!(poll_once(&mut late).await.is_none());
         thread::sleep(Duration::from_millis(40));
         release.store(true, Ordering::SeqCst);
@@ -201,10 +211,10 @@ fn slow_graphs_leave_the_calling_thread_and_quick_ones_stay() {
             *seen.lock() = Some(thread::current().id());
             Ok(Vec::new())
         });
-        block_on(executor.compute(&graph, Vec::new(), limits())).unwrap();
+        block_on(executor.compute(&graph, Vec::new(), ComputeOptions::alone(limits()))).unwrap();
         assert_ne!(*last.lock(), Some(caller), "the first run is not known to be quick");
         for _ in 0..50 {
-            block_on(executor.compute(&graph, Vec::new(), limits())).unwrap();
+            block_on(executor.compute(&graph, Vec::new(), ComputeOptions::alone(limits()))).unwrap();
         }
         assert_eq!(*last.lock() == Some(caller), stays, "{pause:?}");
     }
@@ -222,12 +232,13 @@ fn cost_of_inline_and_of_a_hop() {
         engine.run(vec![input.clone()], &limits()).unwrap();
     });
     let inline = median(2_000, || {
-        block_in_place(executor.compute(&graph, named(input.clone()), limits())).unwrap();
+        block_in_place(executor.compute(&graph, named(input.clone()), ComputeOptions::alone(limits())))
+            .unwrap();
     });
     let hop = median(500, || {
         // A graph that nobody ran before goes to the executor's thread.
         let fresh = scripted(|_| Ok(Vec::new()));
-        block_in_place(executor.compute(&fresh, Vec::new(), limits())).unwrap();
+        block_in_place(executor.compute(&fresh, Vec::new(), ComputeOptions::alone(limits()))).unwrap();
     });
     println!(
         "linear 3→2: engine {direct:?}, compute on the calling thread {inline:?}; empty run on a worker {hop:?}"

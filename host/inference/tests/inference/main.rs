@@ -3,9 +3,12 @@
 
 mod cache;
 mod execution;
+mod external_data;
 mod hostile;
 mod loading;
 mod onnx;
+mod onnxruntime;
+mod onnxruntime_library;
 mod operators;
 mod running;
 mod texts;

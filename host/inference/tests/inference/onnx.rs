@@ -111,6 +111,10 @@ pub fn int_attribute(name: &str, i: i64) -> AttributeProto {
     AttributeProto { name: name.into(), r#type: AttributeType::Int as i32, i, ..AttributeProto::default() }
 }
 
+pub fn float_attribute(name: &str, f: f32) -> AttributeProto {
+    AttributeProto { name: name.into(), r#type: AttributeType::Float as i32, f, ..AttributeProto::default() }
+}
+
 fn value(name: &str, element: DataType, shape: &[Extent]) -> ValueInfoProto {
     let dim = shape.iter().map(|extent| Dimension {
         value: match extent {
@@ -147,4 +151,23 @@ pub fn slow(products: usize) -> GraphBuilder {
         graph = graph.node("MatMul", &[&before, "x0"], &[&after]);
     }
     graph.output(&format!("x{products}"), DataType::Float, &[Fixed(side), Fixed(side)])
+}
+
+/// `y = x + times`, one in each round of a `Loop`.
+pub fn counting_loop() -> Vec<u8> {
+    let body = GraphBuilder::new()
+        .input("round", DataType::Int64, &[])
+        .input("go_on", DataType::Bool, &[])
+        .input("before", DataType::Float, &[Fixed(1)])
+        .floats("one", &[1], &[1.0])
+        .node("Identity", &["go_on"], &["still"])
+        .node("Add", &["before", "one"], &["after"])
+        .output("still", DataType::Bool, &[])
+        .output("after", DataType::Float, &[Fixed(1)]);
+    GraphBuilder::new()
+        .input("times", DataType::Int64, &[])
+        .input("x", DataType::Float, &[Fixed(1)])
+        .node_with("", "Loop", &["times", "", "x"], &["y"], vec![graph_attribute("body", body.0)])
+        .output("y", DataType::Float, &[Fixed(1)])
+        .build()
 }

@@ -11,6 +11,11 @@ pub fn floats(shape: &[u64], values: &[f32]) -> Tensor {
     Tensor::new(Datatype::Fp32, shape.to_vec(), data.into()).unwrap()
 }
 
+pub fn integers(shape: &[u64], values: &[i64]) -> Tensor {
+    let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Tensor::new(Datatype::Int64, shape.to_vec(), data.into()).unwrap()
+}
+
 pub fn zeros(datatype: Datatype, shape: &[u64]) -> Tensor {
     let bytes = shape.iter().product::<u64>() as usize * datatype.size().unwrap();
     Tensor::new(datatype, shape.to_vec(), vec![0; bytes].into()).unwrap()

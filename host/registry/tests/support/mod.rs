@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::path::Path;
 
 use modelhost_core::{
-    AliasName, ComponentMetadata, Datatype, Digest, GraphDescription, ModelName, Signature,
-    TensorDescription, VersionNumber,
+    AliasName, ComponentMetadata, Datatype, Digest, GraphDescription, ModelConfiguration, ModelName,
+    Signature, TensorDescription, VersionNumber,
 };
 use modelhost_registry::{
     Added, DeploymentChange, GraphArtifact, Model, NewVersion, Registry, RegistryError, Reservation,
@@ -54,11 +54,18 @@ pub fn store(registry: &Registry, content: u64) -> (NewVersion, Vec<Reservation>
             description: GraphDescription { name: "main".into(), inputs: vec![input], outputs: vec![] },
             digest: graph_digest,
             size_bytes: graph.len() as u64,
+            engine_choice: None,
         }],
+        samples: Vec::new(),
         metadata: ComponentMetadata { name: Some("zwölf\n\"".into()), ..ComponentMetadata::default() },
         compiled_size_bytes: 12,
     };
     (new, reservations)
+}
+
+/// A configuration that sets this weight.
+pub fn weighing(weight: u32) -> ModelConfiguration {
+    ModelConfiguration { weight: weight.try_into().ok(), ..ModelConfiguration::default() }
 }
 
 pub fn component_of(content: u64) -> Vec<u8> {

@@ -4,15 +4,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use modelhost_core::{Datatype, Digest, InvalidTensor, Tensor};
-use modelhost_inference::{ComputeError, Graph, LoadError, RunLimits};
+use modelhost_core::{Datatype, Digest, EngineName, InvalidTensor, Tensor};
+use modelhost_inference::{ComputeError, ComputeOptions, Graph, LoadError, RunLimits};
 use wasmtime::component::Resource;
 
 use crate::bindings::wasi::nn::errors::{self, ErrorCode};
 use crate::bindings::wasi::nn::graph::{self, ExecutionTarget, GraphEncoding};
 use crate::bindings::wasi::nn::inference;
 use crate::bindings::wasi::nn::tensor::{self, TensorType};
-use crate::state::{CallState, NnContext, NnError, NnGraph, NnTensor};
+use crate::state::{CallState, InferenceEnded, NnContext, NnError, NnGraph, NnTensor};
 
 type NnResult<T> = wasmtime::Result<Result<Resource<T>, Resource<NnError>>>;
 
@@ -88,16 +88,22 @@ impl graph::Host for CallState {
             return self.fail(ErrorCode::TooLarge, format!("a graph may have at most {limit} bytes"));
         }
         let cache = self.services.graph_cache.clone();
-        let load = move || cache.get_or_load(&Digest::of(&onnx), || Ok(onnx));
+        let load = move || cache.get_or_load(&Digest::of(&onnx), EngineName::Tract, || Ok(onnx));
         match tokio::task::spawn_blocking(load).await? {
-            Ok(graph) => Ok(Ok(self.push(NnGraph(graph))?)),
+            Ok(graph) => {
+                let batching = self.scheduling.batching;
+                Ok(Ok(self.push(NnGraph { graph, batching })?))
+            }
             Err(error) => self.fail(load_error_code(&error), error.to_string()),
         }
     }
 
     fn load_by_name(&mut self, name: String) -> NnResult<NnGraph> {
         match self.graphs.get(&name).cloned() {
-            Some(graph) => Ok(Ok(self.push(NnGraph(graph))?)),
+            Some(graph) => {
+                let batching = self.scheduling.batching_of(&name);
+                Ok(Ok(self.push(NnGraph { graph, batching })?))
+            }
             None => {
                 let known: Vec<&str> = self.graphs.keys().map(String::as_str).collect();
                 let message =
@@ -110,8 +116,8 @@ impl graph::Host for CallState {
 
 impl graph::HostGraph for CallState {
     fn init_execution_context(&mut self, graph: Resource<NnGraph>) -> NnResult<NnContext> {
-        let NnGraph(graph) = self.table.get(&graph)?;
-        let context = NnContext(graph.clone());
+        let NnGraph { graph, batching } = self.table.get(&graph)?;
+        let context = NnContext { graph: graph.clone(), batching: *batching };
         Ok(Ok(self.push(context)?))
     }
 
@@ -131,8 +137,8 @@ impl inference::HostGraphExecutionContext for CallState {
         context: Resource<NnContext>,
         inputs: NamedHandles,
     ) -> wasmtime::Result<Result<NamedHandles, Resource<NnError>>> {
-        let NnContext(graph) = self.table.get(&context)?;
-        let graph: Arc<Graph> = graph.clone();
+        let NnContext { graph, batching } = self.table.get(&context)?;
+        let (graph, batching): (Arc<Graph>, _) = (graph.clone(), *batching);
         let mut tensors = Vec::with_capacity(inputs.len());
         for (name, handle) in inputs {
             let tensor = self.take_nn_tensor(handle)?;
@@ -143,18 +149,36 @@ impl inference::HostGraphExecutionContext for CallState {
                 }
             }
         }
-        let limits = RunLimits::new(self.deadline, self.limits().graph_memory_bytes);
+        if let Some(recorder) = &self.recorder {
+            recorder.record(graph.digest(), &tensors);
+        }
+        let options = ComputeOptions {
+            limits: RunLimits::new(self.deadline, self.limits().graph_memory_bytes),
+            batching,
+            priority: self.priority,
+            weight: self.scheduling.weight,
+        };
         let services = self.services.clone();
         let began = Instant::now();
         self.inference.first.get_or_insert(began);
-        let computed = services.executor.compute(&graph, tensors, limits).await;
+        let computed = services.executor.compute(&graph, tensors, options).await;
         self.inference.total += began.elapsed();
-        let outputs = match computed {
-            Ok(outputs) => outputs,
+        let computed = match computed {
+            Ok(computed) => computed,
+            // wasi:nn has no word for the one, and the other leaves the plugin no time to do anything about it: both
+            // are the host's to answer.
+            Err(ComputeError::Overloaded { .. }) => {
+                return Err(wasmtime::Error::new(InferenceEnded::Overloaded));
+            }
+            Err(ComputeError::DeadlineExceeded) => {
+                return Err(wasmtime::Error::new(InferenceEnded::DeadlineExceeded));
+            }
             Err(error) => return self.fail(compute_error_code(&error), error.to_string()),
         };
-        let mut handles = Vec::with_capacity(outputs.len());
-        for (name, tensor) in outputs {
+        self.inference.queued += computed.queued;
+        self.inference.executions += computed.executions;
+        let mut handles = Vec::with_capacity(computed.outputs.len());
+        for (name, tensor) in computed.outputs {
             match as_nn_tensor(tensor) {
                 Ok(tensor) => handles.push((name, self.push_tensor(tensor, NnTensor)?)),
                 Err(sentence) => return self.fail(ErrorCode::UnsupportedOperation, sentence),

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, StatusCode};
 use modelhost_core::{Signature, Tensor};
-use modelhost_serving::Servable;
+use modelhost_protocol::{InferRequest, InferResponse, decode_request, encode_response};
+use modelhost_serving::{RequestOptions, Servable};
 
 use super::{model_name, version_selector};
 use crate::body::BodyLimits;
-use crate::codec::{InferRequest, InferResponse, decode_request, encode_response};
 use crate::error::ApiError;
 use crate::headers::INFERENCE_HEADER_CONTENT_LENGTH;
 use crate::reply::{Reply, json_text};
@@ -22,22 +22,32 @@ use crate::service::Call;
 /// more goes to another thread, so that other connections do not wait.
 const MAX_INLINE_BYTES: usize = 128 << 10;
 
+/// A body up to this size is read before its request is refused for overload, and not looked at: a body that is left
+/// unread costs its connection, and a new connection costs more.
+const MAX_DISCARDED_BYTES: u64 = 64 << 10;
+
 /// Answers an inference request.
 pub(super) async fn infer(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let model = model_name(call)?;
     let selector = version_selector(call)?;
-    let servable = call.shared.host.servable(&model, &selector).await?;
+    let servable = call.shared.host.servable(&model, &selector)?;
     call.record.model = Some(model);
     call.record.version = Some(servable.version());
+    let arrived = Instant::now();
     let outcome = read_request(call, &servable).await;
-    let request = outcome.inspect_err(|error| servable.statistics().record_failure(error.code))?;
+    let count = |error: &ApiError| servable.statistics().record_failure(error.code, arrived.elapsed());
+    let request = outcome.inspect_err(count)?;
     predict(call, &servable, request).await
 }
 
 async fn read_request(call: &mut Call<'_>, servable: &Servable) -> Result<InferRequest, ApiError> {
     refuse_encodings(&call.parts.headers)?;
     let limits = BodyLimits::new(call.shared.settings.max_body_bytes, &call.shared.settings);
+    if call.body.declared() > MAX_DISCARDED_BYTES {
+        servable.check_load()?;
+    }
     let body = call.body.read(limits, &call.shared.budget).await?;
+    servable.check_load()?;
     let started = Instant::now();
     let request = decode(&body.bytes).await?;
     check_selection(&request.outputs, servable.signature())?;
@@ -66,9 +76,9 @@ async fn predict(
     request: InferRequest,
 ) -> Result<Reply, ApiError> {
     let stages = call.shared.telemetry.stages(servable.model());
-    let InferRequest { id, parameters, timeout, inputs, outputs: selection } = request;
+    let InferRequest { id, parameters, timeout, priority, inputs, outputs: selection } = request;
     let started = Instant::now();
-    let outputs = servable.infer(inputs, parameters, timeout).await;
+    let outputs = servable.infer(inputs, parameters, RequestOptions { timeout, priority }).await;
     let answered = Instant::now();
     stages.predict.observe((answered - started).as_secs_f64());
     let body = encode(Arc::clone(servable), id, outputs?, selection).await?;

@@ -16,8 +16,8 @@ const PLATFORM: &str = "modelhost_component";
 struct ServerMetadata {
     name: &'static str,
     version: &'static str,
-    /// Optional parts of the protocol; none yet.
-    extensions: [&'static str; 0],
+    /// Optional parts of the protocol that are there.
+    extensions: [&'static str; 1],
 }
 
 #[derive(Serialize)]
@@ -47,7 +47,8 @@ struct ModelMetadata<'a> {
 
 /// `GET /v2`.
 pub(super) fn server() -> Reply {
-    let metadata = ServerMetadata { name: "modelhost", version: env!("CARGO_PKG_VERSION"), extensions: [] };
+    let metadata =
+        ServerMetadata { name: "modelhost", version: env!("CARGO_PKG_VERSION"), extensions: ["statistics"] };
     json(StatusCode::OK, &metadata)
 }
 
@@ -66,7 +67,7 @@ pub(super) fn ready(call: &Call<'_>) -> Reply {
 pub(super) async fn model_ready(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let model = model_name(call)?;
     let selector = version_selector(call)?;
-    let ready = match call.shared.host.servable(&model, &selector).await {
+    let ready = match call.shared.host.ready_servable(&model, &selector).await {
         Ok(servable) => {
             call.record.version = Some(servable.version());
             true

@@ -1,20 +1,22 @@
 //! One module per family of endpoints. Each handler takes a call apart, asks `serving`, and builds a reply.
 
+mod configuration;
 mod deployments;
 mod infer;
 mod metadata;
 mod models;
 mod observe;
+mod statistics;
 mod upload;
 
 use http::Method;
 use modelhost_core::{ErrorCode, ModelName};
+use modelhost_protocol::Object;
 use modelhost_serving::VersionSelector;
 use serde::de::DeserializeOwned;
 
 use crate::body::BodyLimits;
 use crate::error::ApiError;
-use crate::object::Object;
 use crate::reply::Reply;
 use crate::routes::Endpoint;
 use crate::service::Call;
@@ -29,6 +31,7 @@ pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
         (Endpoint::Infer, _) => infer::infer(call).await,
         (Endpoint::Index, _) => Ok(observe::index()),
         (Endpoint::Metrics, _) => Ok(observe::metrics(call)),
+        (Endpoint::Engines, _) => Ok(observe::engines(call)),
         (Endpoint::ServerMetadata, _) => Ok(metadata::server()),
         (Endpoint::ServerLive, _) => Ok(metadata::live()),
         (Endpoint::ServerReady, _) => Ok(metadata::ready(call)),
@@ -46,6 +49,9 @@ pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
         (Endpoint::Rollback, _) => deployments::rollback(call).await,
         (Endpoint::Alias, &Method::DELETE) => deployments::delete_alias(call).await,
         (Endpoint::Alias, _) => deployments::set_alias(call).await,
+        (Endpoint::Configuration, &Method::PUT) => configuration::configure(call).await,
+        (Endpoint::Configuration, _) => configuration::configuration(call).await,
+        (Endpoint::Statistics, _) => statistics::statistics(call).await,
         (Endpoint::Unknown, _) => Err(ApiError::not_found("nothing has this address")),
     }
 }
@@ -65,8 +71,13 @@ async fn read_change<T: DeserializeOwned>(call: &mut Call<'_>, what: &str) -> Re
     let limits = BodyLimits::new(MAX_CHANGE_BYTES, &call.shared.settings);
     let body = call.body.read(limits, &call.shared.budget).await?;
     let json = if body.bytes.is_empty() { b"{}" } else { body.bytes.as_ref() };
-    let Object(change) = serde_json::from_slice::<Object<T>>(json).map_err(|error| {
-        ApiError::new(ErrorCode::InvalidArgument, format!("the body is not {what}: {error}"))
-    })?;
+    let refused = |reason: &dyn std::fmt::Display| {
+        ApiError::new(ErrorCode::InvalidArgument, format!("the body is not {what}: {reason}"))
+    };
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    // With the field that a wrong value stands in, which the parser alone does not tell.
+    let parsed: Result<Object<T>, _> = serde_path_to_error::deserialize(&mut deserializer);
+    let Object(change) = parsed.map_err(|error| refused(&error))?;
+    deserializer.end().map_err(|error| refused(&error))?;
     Ok(change)
 }

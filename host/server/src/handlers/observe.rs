@@ -1,6 +1,7 @@
-//! Where an operator begins to look: the index and the metrics.
+//! Where an operator begins to look: the index, the engines and the metrics.
 
 use http::{HeaderValue, StatusCode};
+use modelhost_serving::EngineStatus;
 use serde::Serialize;
 
 use crate::reply::{Reply, bytes, json};
@@ -15,8 +16,14 @@ struct Index {
     version: &'static str,
     inference: &'static str,
     models: &'static str,
+    engines: &'static str,
     ready: &'static str,
     metrics: &'static str,
+}
+
+#[derive(Serialize)]
+struct EngineListing {
+    engines: Vec<EngineStatus>,
 }
 
 /// `GET /`: where to go from here.
@@ -26,6 +33,7 @@ pub(super) fn index() -> Reply {
         version: env!("CARGO_PKG_VERSION"),
         inference: "/v2",
         models: "/v1/models",
+        engines: "/v1/engines",
         ready: "/v2/health/ready",
         metrics: "/metrics",
     };
@@ -35,4 +43,9 @@ pub(super) fn index() -> Reply {
 /// `GET /metrics`.
 pub(super) fn metrics(call: &Call<'_>) -> Reply {
     bytes(StatusCode::OK, PROMETHEUS_TEXT, call.shared.host.encode_metrics())
+}
+
+/// `GET /v1/engines`.
+pub(super) fn engines(call: &Call<'_>) -> Reply {
+    json(StatusCode::OK, &EngineListing { engines: call.shared.host.engines() })
 }

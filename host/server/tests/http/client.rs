@@ -35,6 +35,7 @@ impl TestServer {
             data_dir: data_dir.path().to_owned(),
             executable: std::env::current_exe().unwrap(),
             serving: Default::default(),
+            inference: Default::default(),
             runtime: Default::default(),
         });
         let host: Arc<ModelHost> = host.await.unwrap();

@@ -1,0 +1,155 @@
+//! The calls that wait for one graph: in which order they go, and which of them go together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::batch::Batch;
+use super::call::Call;
+use crate::graph::Graph;
+use crate::options::Priority;
+use crate::stacking;
+
+/// The place of a call: the higher priority first, then the earlier arrival.
+pub(crate) type Place = (Priority, u64);
+
+/// The calls that wait for one graph.
+pub(crate) struct GraphQueue {
+    graph: Arc<Graph>,
+    waiting: BTreeMap<Place, Call>,
+}
+
+/// A shared run has to be cheaper than the runs that it replaces by at least a tenth; where it is not, each of them would
+/// only wait for the others.
+const WORTH_PERCENT: u32 = 90;
+
+impl GraphQueue {
+    pub(crate) fn new(graph: Arc<Graph>) -> GraphQueue {
+        GraphQueue { graph, waiting: BTreeMap::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, place: Place, call: Call) {
+        self.waiting.insert(place, call);
+    }
+
+    pub(crate) fn remove(&mut self, place: Place) -> Option<Call> {
+        self.waiting.remove(&place)
+    }
+
+    /// When a thread should take from this queue; none if nothing waits.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let first = self.waiting.values().next()?;
+        if self.fills_a_run(first) {
+            return Some(first.arrived);
+        }
+        // All but the first are looked at only where calls wait for others on purpose.
+        let mut due = first.due();
+        if due > first.arrived {
+            due = self.waiting.values().map(Call::due).fold(due, Instant::min);
+        }
+        Some(due)
+    }
+
+    /// Whether waiting longer brings this call no more rows.
+    fn fills_a_run(&self, first: &Call) -> bool {
+        let wanted = u64::from(first.options.batching.max_batch_size);
+        let Some(mut rows) = first.rows else { return true };
+        let mut others =
+            self.waiting.values().skip(1).filter(|other| stacking::fit(&first.inputs, &other.inputs));
+        while rows < wanted {
+            match others.next() {
+                Some(other) => rows += other.rows.unwrap_or(0),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// Takes the first call, and with it those that may share its run: in their order, as many rows as the policies of
+    /// all of them allow, and no longer than `longest`, where that is known.
+    pub(crate) fn take(&mut self, now: Instant, longest: Option<Duration>) -> Option<Batch> {
+        let (_, first) = self.waiting.pop_first()?;
+        let mut run = Growing::new(&self.graph, &first, now, longest);
+        let mut places = Vec::new();
+        if run.rows < run.max_rows {
+            for (place, call) in &self.waiting {
+                if stacking::fit(&first.inputs, &call.inputs) && run.takes(call) {
+                    places.push(*place);
+                }
+                if run.rows >= run.max_rows {
+                    break;
+                }
+            }
+        }
+        let riders = places.iter().filter_map(|place| self.waiting.remove(place));
+        let calls: Vec<Call> = std::iter::once(first).chain(riders).collect();
+        Some(Batch::new(self.graph.clone(), calls, now))
+    }
+}
+
+/// A run that is being put together.
+struct Growing<'a> {
+    graph: &'a Graph,
+    now: Instant,
+    longest: Option<Duration>,
+    rows: u64,
+    max_rows: u64,
+    bytes: usize,
+    /// What the calls would take one after the other, where that is known.
+    apart: Option<Duration>,
+    /// The first moment at which one of the callers would be too late.
+    deadline: Instant,
+}
+
+impl Growing<'_> {
+    fn new<'a>(graph: &'a Graph, first: &Call, now: Instant, longest: Option<Duration>) -> Growing<'a> {
+        let max_rows = u64::from(first.options.batching.max_batch_size);
+        Growing {
+            graph,
+            now,
+            longest,
+            rows: first.rows.unwrap_or(u64::MAX),
+            max_rows,
+            bytes: first.input_bytes,
+            apart: graph.run_times().estimate(first.input_bytes),
+            deadline: first.options.limits.deadline,
+        }
+    }
+
+    /// Lets a call join, if that serves it and those that joined before.
+    fn takes(&mut self, call: &Call) -> bool {
+        let Some(rows) = call.rows else { return false };
+        let rows = self.rows.saturating_add(rows);
+        let max_rows = self.max_rows.min(u64::from(call.options.batching.max_batch_size));
+        let bytes = self.bytes.saturating_add(call.input_bytes);
+        let deadline = self.deadline.min(call.options.limits.deadline);
+        let alone = self.graph.run_times().estimate(call.input_bytes);
+        let apart = self.apart.zip(alone).map(|(before, alone)| before + alone);
+        if rows > max_rows || !self.is_worth(bytes, apart, deadline) {
+            return false;
+        }
+        *self = Growing { rows, max_rows, bytes, apart, deadline, ..*self };
+        true
+    }
+
+    fn is_worth(&self, bytes: usize, apart: Option<Duration>, deadline: Instant) -> bool {
+        let times = self.graph.run_times();
+        if let (Some(together), Some(apart)) = (times.estimate(bytes), apart)
+            && together > apart * WORTH_PERCENT / 100
+        {
+            times.doubt(bytes);
+            return false;
+        }
+        let Some(expected) = times.at_most(bytes) else { return true };
+        let is_short_enough = self.longest.is_none_or(|longest| expected <= longest);
+        is_short_enough && expected <= deadline.saturating_duration_since(self.now)
+    }
+}

@@ -1,0 +1,35 @@
+//! The JSON form of the Open Inference Protocol: request bodies into typed tensors, typed tensors into
+//! response bodies. It knows neither HTTP nor models; whether tensors fit a model is for `serving` to say.
+//!
+//! Decoding makes two passes. The first (serde) checks that the body is JSON and finds the few fields around
+//! the tensors; the `data` of each tensor stays a slice of the body, so the order of fields does not matter.
+//! The second turns that slice into elements of the declared datatype, with no tree of values in between.
+//! Nothing is ever allocated by what a body declares, only by what it holds.
+
+mod bounded;
+mod data;
+mod elements;
+mod object;
+mod parameters;
+mod request;
+mod response;
+mod sample;
+
+#[cfg(test)]
+mod malformed_tests;
+#[cfg(test)]
+mod property_tests;
+
+pub use object::Object;
+pub use request::{DecodeError, InferRequest, decode_request};
+pub use response::{EncodeError, InferResponse, encode_response};
+pub use sample::decode_sample;
+
+/// The start of a text from outside, which may be of any length: enough to recognise it in a message.
+fn shortened(text: &str) -> String {
+    const CHARACTERS: usize = 64;
+    match text.char_indices().nth(CHARACTERS) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,158 @@
+//! An inference response: typed tensors straight into JSON text.
+
+use modelhost_core::{Datatype, ModelName, Tensor, VersionNumber};
+use serde::Serialize;
+use serde::ser::{Error as _, SerializeSeq, Serializer};
+
+use crate::shortened;
+
+/// What a response says.
+#[derive(Clone, Copy, Debug)]
+pub struct InferResponse<'a> {
+    /// The model that answered.
+    pub model: &'a ModelName,
+    /// The version that answered.
+    pub version: VersionNumber,
+    /// The `id` of the request.
+    pub id: Option<&'a str>,
+    /// The output tensors, in the order in which they are written.
+    pub outputs: &'a [(&'a str, &'a Tensor)],
+}
+
+/// Outputs that have no JSON form. The sentence names the output and the element, and says what to ask for.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct EncodeError(#[from] serde_json::Error);
+
+/// Writes a response body. Floating-point numbers take the shortest form that reads back as the same number.
+///
+/// # Errors
+/// An output holds NaN, an infinity or bytes that are not UTF-8, or is FP16 or BF16.
+pub fn encode_response(response: &InferResponse<'_>) -> Result<Vec<u8>, EncodeError> {
+    let data: usize = response.outputs.iter().map(|(_, tensor)| tensor.data().len()).sum();
+    let id = response.id.map_or(0, str::len);
+    // Most numbers take two to three times their binary size; too little only costs one more move.
+    let mut body = Vec::with_capacity(256 + id + 128 * response.outputs.len() + 3 * data);
+    serde_json::to_writer(&mut body, &JsonResponse::from(response))?;
+    Ok(body)
+}
+
+#[derive(Serialize)]
+struct JsonResponse<'a> {
+    model_name: &'a str,
+    model_version: JsonVersion,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    outputs: JsonOutputs<'a>,
+}
+
+impl<'a> From<&InferResponse<'a>> for JsonResponse<'a> {
+    fn from(response: &InferResponse<'a>) -> Self {
+        JsonResponse {
+            model_name: response.model.as_str(),
+            model_version: JsonVersion(response.version),
+            id: response.id,
+            outputs: JsonOutputs(response.outputs),
+        }
+    }
+}
+
+/// A version is a string in the protocol.
+struct JsonVersion(VersionNumber);
+
+impl Serialize for JsonVersion {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+struct JsonOutputs<'a>(&'a [(&'a str, &'a Tensor)]);
+
+impl Serialize for JsonOutputs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|(name, tensor)| JsonOutput {
+            name,
+            shape: tensor.shape(),
+            datatype: tensor.datatype(),
+            data: JsonData { name, tensor },
+        }))
+    }
+}
+
+#[derive(Serialize)]
+struct JsonOutput<'a> {
+    name: &'a str,
+    shape: &'a [u64],
+    datatype: Datatype,
+    data: JsonData<'a>,
+}
+
+/// The elements of an output, as one flat array.
+struct JsonData<'a> {
+    name: &'a str,
+    tensor: &'a Tensor,
+}
+
+impl Serialize for JsonData<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.tensor.datatype() {
+            Datatype::Bool => self.write(serializer, |[byte]: [u8; 1]| Some(byte != 0)),
+            Datatype::Uint8 => self.write(serializer, |bytes| Some(u8::from_le_bytes(bytes))),
+            Datatype::Uint16 => self.write(serializer, |bytes| Some(u16::from_le_bytes(bytes))),
+            Datatype::Uint32 => self.write(serializer, |bytes| Some(u32::from_le_bytes(bytes))),
+            Datatype::Uint64 => self.write(serializer, |bytes| Some(u64::from_le_bytes(bytes))),
+            Datatype::Int8 => self.write(serializer, |bytes| Some(i8::from_le_bytes(bytes))),
+            Datatype::Int16 => self.write(serializer, |bytes| Some(i16::from_le_bytes(bytes))),
+            Datatype::Int32 => self.write(serializer, |bytes| Some(i32::from_le_bytes(bytes))),
+            Datatype::Int64 => self.write(serializer, |bytes| Some(i64::from_le_bytes(bytes))),
+            Datatype::Fp32 => self
+                .write(serializer, |bytes| Some(f32::from_le_bytes(bytes)).filter(|value| value.is_finite())),
+            Datatype::Fp64 => self
+                .write(serializer, |bytes| Some(f64::from_le_bytes(bytes)).filter(|value| value.is_finite())),
+            Datatype::Bytes => self.write_strings(serializer),
+            datatype @ (Datatype::Fp16 | Datatype::Bf16) => Err(S::Error::custom(format_args!(
+                "output {:?} has datatype {datatype}, which has no JSON form: ask for binary output",
+                self.label()
+            ))),
+        }
+    }
+}
+
+impl JsonData<'_> {
+    fn write<S: Serializer, T: Serialize, const SIZE: usize>(
+        &self,
+        serializer: S,
+        read: impl Fn([u8; SIZE]) -> Option<T>,
+    ) -> Result<S::Ok, S::Error> {
+        let (elements, _) = self.tensor.data().as_chunks::<SIZE>();
+        let mut sequence = serializer.serialize_seq(Some(elements.len()))?;
+        for (index, bytes) in elements.iter().enumerate() {
+            let element = read(*bytes).ok_or_else(|| {
+                S::Error::custom(format_args!(
+                    "element {index} of output {:?} is NaN or infinite, which JSON cannot express: ask for binary output",
+                    self.label()
+                ))
+            })?;
+            sequence.serialize_element(&element)?;
+        }
+        sequence.end()
+    }
+
+    fn write_strings<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut sequence = serializer.serialize_seq(None)?;
+        for (index, bytes) in self.tensor.bytes_elements().enumerate() {
+            let text = std::str::from_utf8(bytes).map_err(|_| {
+                S::Error::custom(format_args!(
+                    "element {index} of output {:?} is not UTF-8, which JSON cannot express: ask for binary output",
+                    self.label()
+                ))
+            })?;
+            sequence.serialize_element(text)?;
+        }
+        sequence.end()
+    }
+
+    fn label(&self) -> String {
+        shortened(self.name)
+    }
+}

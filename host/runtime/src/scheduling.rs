@@ -1,0 +1,61 @@
+//! How the calls of a model share the machine with others, as an operator configured it. It may change while calls
+//! run: each keeps what it began with.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use modelhost_inference::BatchingPolicy;
+
+use crate::threads::TurnShare;
+
+/// The scheduling of calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scheduling {
+    /// The share of the machine beside other models.
+    pub weight: NonZeroU32,
+    /// How calls of a graph are put together.
+    pub batching: BatchingPolicy,
+    /// The same for graphs, by name, that have a policy of their own.
+    pub graphs: BTreeMap<String, BatchingPolicy>,
+}
+
+impl Scheduling {
+    /// The policy for the graph of this name.
+    pub fn batching_of(&self, graph: &str) -> BatchingPolicy {
+        self.graphs.get(graph).copied().unwrap_or(self.batching)
+    }
+}
+
+/// What all plugins of one model have in common: they are scheduled together, and a change reaches all of them at
+/// once.
+#[derive(Clone)]
+pub struct Share(Arc<Shared>);
+
+struct Shared {
+    scheduling: ArcSwap<Scheduling>,
+    turns: TurnShare,
+}
+
+impl Share {
+    pub(crate) fn new(scheduling: Scheduling, turns: TurnShare) -> Share {
+        Share(Arc::new(Shared { scheduling: ArcSwap::from_pointee(scheduling), turns }))
+    }
+
+    /// Changes how calls that begin from now on are scheduled.
+    pub fn set(&self, scheduling: Scheduling) {
+        self.0.turns.set_weight(scheduling.weight);
+        self.0.scheduling.store(Arc::new(scheduling));
+    }
+
+    /// How a call that begins now is scheduled.
+    pub(crate) fn scheduling(&self) -> Arc<Scheduling> {
+        self.0.scheduling.load_full()
+    }
+
+    /// Whose turns its calls take.
+    pub(crate) fn turns(&self) -> &TurnShare {
+        &self.0.turns
+    }
+}
