@@ -12,4 +12,5 @@ mod onnxruntime_library;
 mod operators;
 mod running;
 mod texts;
+mod trees;
 mod values;

@@ -185,7 +185,8 @@ fn test(node: &NodeProto, mode: &[u8], threshold: f64) -> TractResult<Test> {
         b"BRANCH_EQ" => Test::Is(threshold),
         b"BRANCH_NEQ" => Test::IsNot(threshold),
         _ => {
-            return node.bail_attr("nodes_modes", "expected BRANCH_LEQ, _LT, _GTE, _GT, _EQ or _NEQ, or LEAF");
+            return node
+                .bail_attr("nodes_modes", "expected BRANCH_LEQ, _LT, _GTE, _GT, _EQ or _NEQ, or LEAF");
         }
     })
 }

@@ -221,11 +221,17 @@ impl<T: Number> Builder<'_, T> {
         self.slots[index] = Some(slot);
         let missing = branch.missing_passes;
         let number = |threshold: &f64| T::from_double(*threshold);
+        // Nothing passes a comparison with NaN: all values have to stay on the side of those that fail.
+        let swappable = |number: T, threshold: f64| if threshold.is_nan() { T::infinity() } else { number };
         match &branch.test {
             Test::AtMost(threshold) => self.split(branch, slot, number(threshold), missing, false),
             Test::Below(threshold) => self.split(branch, slot, number(threshold).below(), missing, false),
-            Test::AtLeast(threshold) => self.split(branch, slot, number(threshold).below(), !missing, true),
-            Test::Above(threshold) => self.split(branch, slot, number(threshold), !missing, true),
+            Test::AtLeast(threshold) => {
+                self.split(branch, slot, swappable(number(threshold).below(), *threshold), !missing, true)
+            }
+            Test::Above(threshold) => {
+                self.split(branch, slot, swappable(number(threshold), *threshold), !missing, true)
+            }
             Test::Is(threshold) => self.chain(branch, slot, &[*threshold], missing, false),
             // NaN is not equal to anything: it passes without being asked for.
             Test::IsNot(threshold) => self.chain(branch, slot, &[*threshold], false, true),
