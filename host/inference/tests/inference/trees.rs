@@ -241,15 +241,16 @@ proptest! {
 
 #[test]
 fn what_is_no_forest_is_refused_in_one_sentence() {
+    type Change = fn(&mut Arrays);
     let branch = Drawn { mode: 0, feature: 0, value: 0.5, missing: false, weight: 1.0 };
     let mut good = Arrays::default();
     good.add(0, &vec![branch; 7]);
-    let refused = |change: fn(&mut Arrays)| {
+    let refused = |change: Change| {
         let mut arrays = good.clone();
         change(&mut arrays);
         load(&arrays.onnx()).err().unwrap().to_string()
     };
-    let cases: [(fn(&mut Arrays), &str); 6] = [
+    let cases: [(Change, &str); 6] = [
         (|arrays| arrays.passed[1] = 0, "a branch leads back to itself"),
         (
             |arrays| arrays.failed[2] = 70,

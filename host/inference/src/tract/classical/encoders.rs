@@ -354,21 +354,17 @@ impl Operator for OneHotEncoder {
                 }
             }
             DatumType::I64 => {
-                let numbers = values::elements::<i64>(input)?.iter().enumerate();
-                numbers.map(|(index, number)| set_number(index, *number)).collect::<TractResult<()>>()?;
+                let mut numbers = values::elements::<i64>(input)?.iter().enumerate();
+                numbers.try_for_each(|(index, number)| set_number(index, *number))?;
             }
             DatumType::F64 => {
-                let numbers = values::elements::<f64>(input)?.iter().enumerate();
-                numbers
-                    .map(|(index, number)| set_number(index, *number as i64))
-                    .collect::<TractResult<()>>()?;
+                let mut numbers = values::elements::<f64>(input)?.iter().enumerate();
+                numbers.try_for_each(|(index, number)| set_number(index, *number as i64))?;
             }
             _ => {
                 let numbers = values::floats(input)?;
-                let numbers = numbers.iter().enumerate();
-                numbers
-                    .map(|(index, number)| set_number(index, *number as i64))
-                    .collect::<TractResult<()>>()?;
+                let mut numbers = numbers.iter().enumerate();
+                numbers.try_for_each(|(index, number)| set_number(index, *number as i64))?;
             }
         }
         let shape: Vec<usize> = input.shape().iter().copied().chain([categories.categories]).collect();

@@ -56,7 +56,7 @@ impl Kernel {
             _ => return node.bail_attr("kernel_params", "expected gamma, coef0 and degree"),
         };
         let length = vectors.len();
-        let is_table = count > 0 && length > 0 && length % count == 0;
+        let is_table = count > 0 && length > 0 && length.is_multiple_of(count);
         node.expect_attr("support_vectors", is_table, || {
             format!("as many numbers for each of {count} vectors, got {length}")
         })?;
@@ -105,7 +105,7 @@ impl Kernel {
 
 /// A linear model in place of support vectors: the weights are the only vectors.
 fn linear_kernel(node: &NodeProto, weights: Vec<f32>, count: usize) -> TractResult<Kernel> {
-    let is_table = count > 0 && !weights.is_empty() && weights.len() % count == 0;
+    let is_table = count > 0 && !weights.is_empty() && weights.len().is_multiple_of(count);
     node.expect_attr("coefficients", is_table, || format!("as many numbers for each of {count} scores"))?;
     let columns = weights.len() / count;
     Ok(Kernel { kind: KernelType::Linear, gamma: 0.0, coef0: 0.0, degree: 0.0, columns, vectors: weights })

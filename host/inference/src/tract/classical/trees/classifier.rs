@@ -158,16 +158,16 @@ impl Classifier {
 
     fn two<T: Number>(&self, row: Scores<'_, T>, base: &[T], output: &mut Vec<f32>) -> i64 {
         let (scores, seen) = (row.scores, row.seen);
-        match base {
-            &[_, second] if seen[1] => {
+        match *base {
+            [_, second] if seen[1] => {
                 scores[1] = second + scores[0];
                 scores[0] = -scores[1];
             }
-            &[first, second] => {
+            [first, second] => {
                 scores[1] += second;
                 scores[0] += first;
             }
-            &[only] => scores[0] += only,
+            [only] => scores[0] += only,
             _ => {}
         }
         let deciding = if seen[1] { scores[1] } else { scores[0] };

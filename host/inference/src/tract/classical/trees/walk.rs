@@ -29,7 +29,7 @@ pub(super) fn walk<T: Number>(
     mut finish: impl FnMut(Scores<'_, T>),
 ) {
     let targets = layout.targets;
-    let rows = if columns == 0 { 0 } else { x.len() / columns };
+    let rows = x.len().checked_div(columns).unwrap_or(0);
     let mut scores = vec![T::zero(); BLOCK.min(rows) * targets];
     let mut seen = vec![false; BLOCK.min(rows) * targets];
     for block in x.chunks(BLOCK * columns.max(1)) {
