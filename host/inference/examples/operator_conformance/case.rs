@@ -159,10 +159,14 @@ fn to_tensor(proto: &TensorProto) -> Result<Tensor, String> {
         Ok(DataType::Double) => Datatype::Fp64,
         Ok(DataType::Uint32) => Datatype::Uint32,
         Ok(DataType::Uint64) => Datatype::Uint64,
+        Ok(DataType::String) => Datatype::Bytes,
         other => return Err(format!("element type {other:?}")),
     };
     let shape = proto.dims.iter().map(|extent| u64::try_from(*extent)).collect::<Result<Vec<_>, _>>();
     let shape = shape.map_err(|error| error.to_string())?;
+    if datatype == Datatype::Bytes {
+        return Tensor::from_bytes_elements(shape, &proto.string_data).map_err(|error| error.to_string());
+    }
     Tensor::new(datatype, shape, elements(proto).into()).map_err(|error| error.to_string())
 }
 

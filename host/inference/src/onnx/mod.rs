@@ -14,6 +14,14 @@ use crate::engine::LoadError;
 /// The operator set versions whose meaning is known, of the default domain.
 const OPERATOR_SETS: std::ops::RangeInclusive<i64> = 9..=28;
 
+/// Operators of the default domain that mean in older operator sets what they mean in the oldest one above. Exports of
+/// LightGBM that have no others say that they are of an older set.
+const UNCHANGED_OPERATORS: [&str; 12] =
+    ["Abs", "Add", "Cast", "Div", "Exp", "Identity", "Log", "Mul", "Neg", "Reshape", "Sigmoid", "Sub"];
+
+/// The operator set since which all of these are what they are: broadcasting came with version 7.
+const UNCHANGED_SINCE: i64 = 7;
+
 /// Decodes the file and checks its structure, nested graphs included.
 ///
 /// # Errors
@@ -33,7 +41,8 @@ pub(crate) fn decode(mut onnx: &[u8]) -> Result<ModelProto, LoadError> {
 fn check_operator_sets(model: &ModelProto) -> Result<(), LoadError> {
     let default = model.opset_import.iter().find(|set| set.domain.is_empty() || set.domain == "ai.onnx");
     let Some(default) = default else { return Ok(()) };
-    if OPERATOR_SETS.contains(&default.version) {
+    let is_unchanged = || UNCHANGED_SINCE <= default.version && has_unchanged_operators_only(model);
+    if OPERATOR_SETS.contains(&default.version) || (default.version < *OPERATOR_SETS.start() && is_unchanged()) {
         return Ok(());
     }
     Err(LoadError::Unsupported {
@@ -43,6 +52,15 @@ fn check_operator_sets(model: &ModelProto) -> Result<(), LoadError> {
             OPERATOR_SETS.start(),
             OPERATOR_SETS.end()
         ),
+    })
+}
+
+fn has_unchanged_operators_only(model: &ModelProto) -> bool {
+    let mut nodes = model.graph.iter().flat_map(|graph| &graph.node);
+    nodes.all(|node| match node.domain.as_str() {
+        "" | "ai.onnx" => UNCHANGED_OPERATORS.contains(&node.op_type.as_str()),
+        // Operators of another domain are what the version of that domain says.
+        _ => nested_graphs(node).next().is_none(),
     })
 }
 

@@ -5,6 +5,7 @@ use tract_onnx::tract_core::ops::array::{Gather, Slice, TypedConcat};
 use tract_onnx::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_core::ops::identity::Identity;
 use tract_onnx::tract_core::ops::konst::Const;
+use tract_onnx::tract_core::ops::logic::Iff;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::classical;
@@ -31,5 +32,6 @@ fn moves_texts(node: &TypedNode) -> bool {
         || node.op_is::<TypedConcat>()
         || node.op_is::<Gather>()
         || node.op_is::<Slice>()
+        || node.op_is::<Iff>()
         || node.op_is::<Identity>()
 }

@@ -69,22 +69,24 @@ fn run(graph: &dyn ExecutableGraph, inputs: Vec<Tensor>, expected: &[Tensor]) ->
     Ok(())
 }
 
-/// One row of a tensor whose first extent is the number of rows; the tensor itself where it is not.
+/// One row of a tensor: the first axis whose extent is the number of rows is that of the rows. The tensor itself where
+/// there is none.
 fn row_of(tensor: &Tensor, row: u64, rows: u64) -> Tensor {
-    if tensor.shape().first() != Some(&rows) {
-        return tensor.clone();
-    }
+    let Some(axis) = tensor.shape().iter().position(|extent| *extent == rows) else { return tensor.clone() };
     let mut shape = tensor.shape().to_vec();
-    shape[0] = 1;
+    shape[axis] = 1;
+    let outer: u64 = tensor.shape()[..axis].iter().product();
+    let inner: u64 = tensor.shape()[axis + 1..].iter().product();
+    let starts = (0..outer).map(|outer| ((outer * rows + row) * inner) as usize);
     if tensor.datatype() == Datatype::Bytes {
         let elements: Vec<&[u8]> = tensor.bytes_elements().collect();
-        let length = elements.len() / rows as usize;
-        let start = row as usize * length;
-        return Tensor::from_bytes_elements(shape, &elements[start..start + length]).unwrap();
+        let row: Vec<&[u8]> = starts.flat_map(|start| &elements[start..start + inner as usize]).copied().collect();
+        return Tensor::from_bytes_elements(shape, &row).unwrap();
     }
-    let length = tensor.data().len() / rows as usize;
-    let start = row as usize * length;
-    Tensor::new(tensor.datatype(), shape, tensor.data().slice(start..start + length)).unwrap()
+    let size = tensor.datatype().size().unwrap();
+    let bytes = |start: usize| &tensor.data()[start * size..(start + inner as usize) * size];
+    let data: Vec<u8> = starts.flat_map(bytes).copied().collect();
+    Tensor::new(tensor.datatype(), shape, data.into()).unwrap()
 }
 
 fn to_tensor(proto: &TensorProto) -> Tensor {

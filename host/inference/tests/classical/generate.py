@@ -25,6 +25,7 @@ from onnxmltools.convert.common.data_types import FloatTensorType as Onnxmltools
 from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm as lightgbm_converter
 from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost as xgboost_converter
 from skl2onnx import to_onnx, update_registered_converter
+from skl2onnx.common import _container as container
 from skl2onnx.common.data_types import (
     DoubleTensorType,
     FloatTensorType,
@@ -152,6 +153,19 @@ for model, name, shape, convert, options in [
     update_registered_converter(model, name, shape, convert, options=options)
 
 
+def plain(value):
+    """Numbers of Python: the converter of HistGradientBoosting gives numpy's, which onnx does not take."""
+    if isinstance(value, (list, np.ndarray)):
+        return [plain(element) for element in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+make_node = container.make_node
+container.make_node = lambda *names, **attributes: make_node(
+    *names, **{name: plain(value) for name, value in attributes.items()}
+)
+
+
 # ---- data
 
 
@@ -262,7 +276,7 @@ def case(name, estimator, data, dtype=np.float32, fit_dtype=None, options=None, 
             target_opset=opset or {"": 18, "ai.onnx.ml": 3},
             **arguments,
         )
-        one_column = y if np.ndim(y) == 1 else y[:, 0]
+        one_column = y if np.ndim(y) == 1 else np.arange(len(y))
         write(name, model, {"X": (rows if rows is not None else sample(x, one_column)).astype(dtype)})
 
     attempt(name, make)
@@ -448,7 +462,7 @@ def linear():
         case(f"logistic-{name}", LogisticRegression(max_iter=300), data)
         case(f"scaled-logistic-{name}", scaled(LogisticRegression()), data)
         case(f"logistic-ovr-{name}", OneVsRestClassifier(LogisticRegression(max_iter=100)), data)
-        case(f"linear-svc-{name}", scaled(LinearSVC(max_iter=200)), data)
+        case(f"linear-svc-{name}", scaled(LinearSVC(max_iter=200)), data, options=False)
         case(f"sgd-hinge-{name}", scaled(SGDClassifier(random_state=0)), data)
         case(f"sgd-log-{name}", scaled(SGDClassifier(loss="log_loss", random_state=0)), data)
         case(f"sgd-huber-{name}", scaled(SGDClassifier(loss="modified_huber", random_state=0)), data)
@@ -484,7 +498,7 @@ def linear():
                       PLSRegression(2)):
         case(f"regressor-{type(estimator).__name__.lower()}", estimator, data)
     case("regressor-linear-integers", LinearRegression(), data, np.int64)
-    case("regressor-mlp", make_pipeline(StandardScaler(), MLPRegressor((12,), max_iter=200, random_state=0)), data)
+    case("regressor-mlp", make_pipeline(StandardScaler(), MLPRegressor(hidden_layer_sizes=(12,), max_iter=200, random_state=0)), data)
     case("regressor-linear-two-targets", LinearRegression(), TWO_TARGETS)
     case("regressor-multitask-lasso", MultiTaskLasso(), TWO_TARGETS)
     case("regressor-log-target", TransformedTargetRegressor(Ridge(), func=np.log1p, inverse_func=np.expm1), data)
@@ -584,8 +598,8 @@ def compositions():
     for name, data in {"iris": IRIS, "cancer": CANCER, "iris-names": IRIS_NAMES, "cancer-names": CANCER_NAMES}.items():
         case(f"calibrated-sigmoid-{name}", CalibratedClassifierCV(LinearSVC(max_iter=100), cv=2), data)
         case(f"calibrated-isotonic-{name}", CalibratedClassifierCV(forest(), method="isotonic", cv=2), data)
-        case(f"voting-soft-{name}", VotingClassifier([("a", forest()), ("b", logistic())], voting="soft"), data)
-        case(f"voting-hard-{name}", VotingClassifier([("a", forest()), ("b", logistic()), ("c", GaussianNB())]), data)
+        case(f"voting-soft-{name}", VotingClassifier([("a", forest()), ("b", logistic())], voting="soft", flatten_transform=False), data)
+        case(f"voting-hard-{name}", VotingClassifier([("a", forest()), ("b", logistic()), ("c", GaussianNB())], flatten_transform=False), data)
         case(f"bagging-{name}", BaggingClassifier(DecisionTreeClassifier(max_depth=3), n_estimators=3, random_state=0), data)
         case(f"bagging-logistic-{name}", BaggingClassifier(logistic(), n_estimators=3, random_state=0, max_features=0.5), data)
         case(f"stacking-{name}", StackingClassifier([("a", forest()), ("b", logistic())], cv=2), data)

@@ -113,11 +113,10 @@ impl Operator for FeatureVectorizer {
             expect_type("FeatureVectorizer", input, &NUMBERS)?;
             let (other_rows, columns) = rows_and_columns("FeatureVectorizer", input)?;
             ensure!(input.shape.len() == 2, "FeatureVectorizer takes inputs of two dimensions");
-            ensure!(other_rows == rows, "FeatureVectorizer takes inputs of as many rows each");
-            ensure!(
-                columns == TDim::from(*width),
-                "FeatureVectorizer expects {width} columns, not {columns}"
-            );
+            let fits = other_rows == rows || other_rows.as_i64().is_none() || rows.as_i64().is_none();
+            ensure!(fits, "FeatureVectorizer takes inputs of as many rows each");
+            let fits = columns.as_i64().is_none_or(|columns| columns == *width as i64);
+            ensure!(fits, "FeatureVectorizer expects {width} columns, not {columns}");
         }
         let columns: usize = self.widths.iter().sum();
         Ok(tvec!(Described::new(DatumType::F32, [rows, TDim::from(columns)])))
@@ -134,10 +133,9 @@ impl Operator for FeatureVectorizer {
         let mut output = Vec::with_capacity(rows * columns);
         for row in 0..rows {
             for (part, width) in parts.iter().zip(&self.widths) {
-                let part = part.get(row * width..(row + 1) * width);
-                output.extend_from_slice(
-                    part.ok_or_else(|| format_err!("FeatureVectorizer: inputs of unlike shape"))?,
-                );
+                let fits = part.len() == rows * width;
+                let part = part.get(row * width..(row + 1) * width).filter(|_| fits);
+                output.extend_from_slice(part.ok_or_else(|| format_err!("FeatureVectorizer: inputs of unlike shape"))?);
             }
         }
         Ok(tvec!(values::tensor(&[rows, columns], output)?))

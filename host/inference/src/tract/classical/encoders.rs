@@ -171,15 +171,25 @@ pub(super) fn label_encoder(context: &ParsingContext<'_>, node: &NodeProto) -> B
         format!("as many values as keys, got {} and {}", values.len(), keys.len())
     })?;
     match keys {
-        List::Texts(keys) => with_keys(context, node, keys, values),
-        List::Integers(keys) => with_keys(context, node, keys, values),
-        List::Floats(keys) => with_keys(context, node, keys, values),
-        List::Doubles(keys) => with_keys(context, node, keys, values),
+        List::Texts(keys) => with_keys(context, node, Places::of_first(keys), values),
+        List::Integers(keys) => with_keys(context, node, Places::of_first(keys), values),
+        List::Floats(keys) => {
+            let mut places = Places::of_first(keys);
+            // Before this version of the operator NaN was not equal to itself.
+            places.0.retain(|(key, _)| !key.is_nan() || classical_set(context) >= 4);
+            with_keys(context, node, places, values)
+        }
+        List::Doubles(keys) => with_keys(context, node, Places::of_first(keys), values),
     }
 }
 
-fn with_keys<K: Key>(context: &ParsingContext<'_>, node: &NodeProto, keys: Vec<K>, values: List) -> Built {
-    let places = Places::of_first(keys);
+/// The version of the operators of ai.onnx.ml.
+fn classical_set(context: &ParsingContext<'_>) -> i64 {
+    let set = context.model.opset_import.iter().find(|set| set.domain == "ai.onnx.ml");
+    set.map_or(1, |set| set.version)
+}
+
+fn with_keys<K: Key>(context: &ParsingContext<'_>, node: &NodeProto, places: Places<K>, values: List) -> Built {
     let name = "LabelEncoder";
     match values {
         List::Texts(values) => {

@@ -1,17 +1,20 @@
-//! The operators of classical models (the domain ai.onnx.ml) and casts of texts, run by this engine's own code.
+//! The operators of classical models, run by this engine's own code: those of the domain ai.onnx.ml, casts of texts, and a
+//! few more that exports of such models have.
 //!
-//! tract has few of them, and some of those are slow or wrong. Each module here has one family: it reads the attributes
+//! tract has not all of them, and some of those that it has are slow or wrong. Each module here has one family: it reads the attributes
 //! of a node, refuses what makes no sense, and computes what ONNX Runtime computes. `operator` hands them over to tract.
 
 mod attributes;
 mod casts;
 mod columns;
 mod dense;
+mod doubles;
 mod encoders;
 mod labels;
 mod linear;
 mod operator;
 mod post_transform;
+mod reductions;
 mod scaling;
 mod svm;
 mod trees;
@@ -31,14 +34,19 @@ pub(super) fn onnx() -> Onnx {
     register.insert("CategoryMapper", encoders::category_mapper);
     register.insert("FeatureVectorizer", columns::feature_vectorizer);
     register.insert("Imputer", scaling::imputer);
+    register.insert("IsNaN", doubles::is_nan);
     register.insert("LabelEncoder", encoders::label_encoder);
     register.insert("LinearClassifier", linear::classifier);
     register.insert("LinearRegressor", linear::regressor);
     register.insert("Normalizer", scaling::normalizer);
     register.insert("OneHotEncoder", encoders::one_hot_encoder);
+    register.insert("ReduceLogSumExp", reductions::reduce_log_sum_exp);
+    register.insert("ReduceMax", reductions::reduce_max);
+    register.insert("ReduceMin", reductions::reduce_min);
     register.insert("SVMClassifier", svm::classifier);
     register.insert("SVMRegressor", svm::regressor);
     register.insert("Scaler", scaling::scaler);
+    register.insert("Sigmoid", doubles::sigmoid);
     register.insert("TreeEnsemble", trees::ensemble);
     register.insert("TreeEnsembleClassifier", trees::classifier);
     register.insert("TreeEnsembleRegressor", trees::regressor);

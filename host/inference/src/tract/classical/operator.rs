@@ -4,12 +4,14 @@
 //! nothing about how tract analyses or optimises a network.
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{DatumType, SpecialOps, TDim, TValue, TVec, TractResult, TypedFact, TypedModel};
 use tract_onnx::tract_core::internal::{
-    AxesMapping, Axis, EvalContext, EvalOp, Op, OutletId, StaticName, as_op, op_as_typed_op, op_out_of_plan,
+    AxesMapping, Axis, EvalContext, EvalOp, Op, OutletId, StaticName, as_op, format_err, op_as_typed_op,
+    op_out_of_plan,
 };
 use tract_onnx::tract_core::ops::TypedOp;
 use tract_onnx::tract_core::ops::cast::cast;
@@ -85,6 +87,17 @@ pub(super) fn built(node: &NodeProto, operator: impl Operator) -> Built {
         node.output.len() == operator.output_count() && node.output.iter().all(|name| !name.is_empty());
     node.expect(is_complete, "a name for every output")?;
     Ok((expand(Own(Arc::new(operator))), Vec::new()))
+}
+
+/// What tract itself makes of the nodes.
+static TRACT: LazyLock<OnnxOpRegister> = LazyLock::new(|| tract_onnx::onnx().op_register);
+
+/// tract's own operator of a node, for the types with which it deals as it should.
+pub(super) fn of_tract(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Box<dyn Expansion>> {
+    let builder = TRACT.0.get(&node.op_type).ok_or_else(|| format_err!("there is no operator {}", node.op_type))?;
+    let (operator, _) = builder(context, node)?;
+    let expansion = operator.as_op().downcast_ref::<Box<dyn Expansion>>().cloned();
+    expansion.ok_or_else(|| format_err!("the operator {} is of another kind than expected", node.op_type))
 }
 
 /// Puts an operator into a network that is analysed already.

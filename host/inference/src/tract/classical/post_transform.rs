@@ -19,8 +19,6 @@ pub(super) enum PostTransform {
 /// How one score of a model for two classes becomes two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SecondClass {
-    /// It stays alone.
-    None,
     /// A probability: the other one is what is missing to 1.
     Complement,
     /// A distance from the border: the other one is its negative.
@@ -52,10 +50,10 @@ impl PostTransform {
 
     /// The two scores that are made of one.
     pub(super) fn pair(self, score: f32, second: SecondClass) -> [f32; 2] {
-        match (second, self) {
-            (SecondClass::Negative, PostTransform::Logistic) => [logistic(-score), logistic(score)],
-            (SecondClass::Negative, _) => [-score, score],
-            (SecondClass::Complement | SecondClass::None, _) => [1.0 - score, score],
+        match (self, second) {
+            (PostTransform::Logistic, _) => [logistic(-score), logistic(score)],
+            (_, SecondClass::Negative) => [-score, score],
+            (_, SecondClass::Complement) => [1.0 - score, score],
         }
     }
 

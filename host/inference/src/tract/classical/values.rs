@@ -22,10 +22,6 @@ impl Table {
             _ => bail!("expected an input of one or two dimensions"),
         }
     }
-
-    pub(super) fn len(self) -> usize {
-        self.rows * self.columns
-    }
 }
 
 /// The number of rows of an input and the number of its columns, before it has elements.

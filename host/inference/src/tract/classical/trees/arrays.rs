@@ -75,8 +75,7 @@ pub(super) fn forest(
     let places = places(modes);
     let index = Index::new(node, &keys, &places)?;
     let (branches, has_double_branches) = branches(context, node, &keys, modes, &index)?;
-    let (leaves, weights, has_double_weights) =
-        leaf_weights(context, node, weights, &index, modes.len() - branches.len())?;
+    let (leaves, weights, has_double_weights) = leaf_weights(context, node, weights, &index, modes.len() - branches.len(), targets == 1)?;
     let is_first = |number: &usize| *number == 0 || keys[*number - 1].0 != keys[*number].0;
     let roots = (0..keys.len()).filter(is_first).map(|number| places[number]).collect();
     Ok(Forest {
@@ -200,6 +199,7 @@ fn leaf_weights(
     names: Weights,
     index: &Index,
     leaves: usize,
+    single: bool,
 ) -> TractResult<LeafWeights> {
     let keys = keys(node, &names.name("treeids"), &names.name("nodeids"))?;
     let targets = integers(node, &names.name("ids"))?;
@@ -220,7 +220,9 @@ fn leaf_weights(
     found.sort_by_key(|(leaf, _)| *leaf);
     let ranges = (0..leaves).map(|leaf| {
         let start = found.partition_point(|(other, _)| *other < leaf);
-        start..found.partition_point(|(other, _)| *other <= leaf)
+        let end = found.partition_point(|(other, _)| *other <= leaf);
+        // Some converters repeat the weight for the only target; one of them counts.
+        if single { start..end.min(start + 1) } else { start..end }
     });
     Ok((ranges.collect(), found.iter().map(|(_, weight)| *weight).collect(), values.is_double))
 }

@@ -3,6 +3,7 @@
 //! Models for two classes come in several forms, which the operator set does not tell apart but ONNX Runtime does: what
 //! is done here is what it answers.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tract_onnx::model::ParsingContext;
@@ -31,6 +32,14 @@ pub(in crate::tract::classical) fn classifier(context: &ParsingContext<'_>, node
     })?;
     let form = form(node, &labels, &forest)?;
     let post_transform = PostTransform::new(node)?;
+    // Where a row has a score for the first of two classes only, ONNX Runtime may write that one and leave the other
+    // one open.
+    let has_second = |leaf: &Range<usize>| forest.weights[leaf.clone()].iter().any(|(class, _)| *class == 1);
+    let may_be_open = classes == 2 && bases < 2 && !forest.leaves.iter().all(has_second);
+    let is_open = may_be_open && post_transform == PostTransform::Probit;
+    node.expect_attr("post_transform", !is_open, "another one than PROBIT for two classes from one score")?;
+    let is_open = may_be_open && bases == 1 && form == Form::Two;
+    node.expect_attr("base_values", !is_open, "none or two where not every leaf has a weight for the second class")?;
     let trees = Trees::new(node, forest, Aggregate::Sum, base_values)?;
     built(node, Classifier { trees, labels: Arc::new(labels), form, post_transform })
 }
@@ -144,7 +153,6 @@ impl Classifier {
     }
 
     fn two<T: Number>(&self, row: Scores<'_, T>, base: &[T], output: &mut Vec<f32>) -> i64 {
-        let zero = T::zero();
         let (scores, seen) = (row.scores, row.seen);
         match base {
             &[_, second] if seen[1] => {
@@ -158,22 +166,26 @@ impl Classifier {
             &[only] => scores[0] += only,
             _ => {}
         }
-        let has_pair = seen[1] || base.len() == 2;
         let deciding = if seen[1] { scores[1] } else { scores[0] };
+        // A class of which no leaf says anything has the score zero, whatever was added to it.
+        for (score, seen) in scores.iter_mut().zip(&*seen) {
+            if !*seen {
+                *score = T::zero();
+            }
+        }
         let (is_second, second_class) = match self.form {
             Form::Probability => (deciding > T::from_double(0.5), SecondClass::Complement),
-            _ => (deciding > zero, SecondClass::Negative),
+            _ => (deciding > T::zero(), SecondClass::Negative),
         };
-        let code = match self.form {
-            Form::Probability | Form::Distance => self.labels.code(usize::from(is_second)),
-            _ => i64::from(is_second),
-        };
-        if has_pair {
+        if seen[1] || base.len() == 2 {
             self.write(scores, output);
         } else {
             output.extend(self.post_transform.pair(scores[0].to_float(), second_class));
         }
-        code
+        match self.form {
+            Form::Probability | Form::Distance => self.labels.code(usize::from(is_second)),
+            _ => i64::from(is_second),
+        }
     }
 
     fn write<T: Number>(&self, scores: &[T], output: &mut Vec<f32>) {

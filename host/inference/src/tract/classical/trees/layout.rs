@@ -68,16 +68,11 @@ impl<T: Number> Layout<T> {
     /// Lays a forest out.
     ///
     /// # Errors
-    /// A sentence where the forest is not one: a place that does not exist, or two ways that lead to one branch, as in a
-    /// cycle.
+    /// A sentence where the forest is not one: a place that does not exist, or a way that leads back to where it was.
     pub(super) fn new(forest: &Forest) -> TractResult<Layout<T>> {
         ensure!(!forest.roots.is_empty(), "expected at least one tree");
-        let mut builder = Builder {
-            forest,
-            nodes: Vec::new(),
-            visited: vec![false; forest.branches.len()],
-            open: Vec::new(),
-        };
+        check_ways(forest)?;
+        let mut builder = Builder { forest, nodes: Vec::new(), slots: vec![None; forest.branches.len()], open: Vec::new() };
         let leaves = leaves(forest)?;
         let mut roots = Vec::with_capacity(forest.roots.len());
         for root in &forest.roots {
@@ -126,10 +121,51 @@ fn leaves<T: Number>(forest: &Forest) -> TractResult<Leaves<T>> {
     Ok(Leaves::Sparse { starts, weights })
 }
 
+/// Whether every way ends at a leaf: no branch is reached from itself.
+fn check_ways(forest: &Forest) -> TractResult<()> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum State {
+        New,
+        /// Some way from here is not followed to its end yet.
+        Open,
+        Done,
+    }
+    let mut states = vec![State::New; forest.branches.len()];
+    let mut open: Vec<(usize, bool)> = Vec::new();
+    for root in &forest.roots {
+        open.extend(branch_of(*root).map(|branch| (branch, false)));
+        while let Some((branch, is_done)) = open.pop() {
+            let state = states.get_mut(branch).ok_or_else(|| format_err!("there is no branch {branch}"))?;
+            match *state {
+                _ if is_done => *state = State::Done,
+                State::Done => {}
+                State::Open => bail!("expected trees, but a branch leads back to itself"),
+                State::New => {
+                    *state = State::Open;
+                    open.push((branch, true));
+                    let Branch { passed, failed, .. } = &forest.branches[branch];
+                    let next = [*passed, *failed].into_iter().filter_map(branch_of);
+                    open.extend(next.map(|branch| (branch, false)));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn branch_of(place: Place) -> Option<usize> {
+    match place {
+        Place::Branch(branch) => Some(branch),
+        Place::Leaf(_) => None,
+    }
+}
+
 struct Builder<'a, T> {
     forest: &'a Forest,
     nodes: Vec<Node<T>>,
-    visited: Vec<bool>,
+    /// Where each branch is, once it has a place. Tests for categories share what follows: it is written once, and all
+    /// other ways there are a step.
+    slots: Vec<Option<u32>>,
     /// Places for which a slot was made and whose node is still to be written.
     open: Vec<(Place, u32)>,
 }
@@ -172,11 +208,12 @@ impl<T: Number> Builder<'_, T> {
     }
 
     fn branch(&mut self, index: usize, slot: u32) -> TractResult<()> {
-        let branch =
-            self.forest.branches.get(index).ok_or_else(|| format_err!("there is no branch {index}"))?;
-        if std::mem::replace(&mut self.visited[index], true) {
-            bail!("expected trees, but two ways lead to the same branch");
+        let branch = self.forest.branches.get(index).ok_or_else(|| format_err!("there is no branch {index}"))?;
+        if let Some(shared) = self.slots[index] {
+            self.step(slot, shared);
+            return Ok(());
         }
+        self.slots[index] = Some(slot);
         let missing = branch.missing_passes;
         let number = |threshold: &f64| T::from_double(*threshold);
         match &branch.test {

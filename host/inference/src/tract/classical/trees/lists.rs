@@ -23,11 +23,13 @@ pub(super) fn aggregate(node: &NodeProto) -> TractResult<Aggregate> {
     })
 }
 
-pub(super) fn post_transform(node: &NodeProto) -> TractResult<PostTransform> {
+/// The operator set says that 1 is SOFTMAX and 2 LOGISTIC; ONNX Runtime has it the other way round. With one target neither
+/// does anything.
+pub(super) fn post_transform(node: &NodeProto, targets: usize) -> TractResult<PostTransform> {
     Ok(match integer(node, "post_transform", 0)? {
         0 => PostTransform::None,
-        1 => PostTransform::Softmax,
-        2 => PostTransform::Logistic,
+        1 | 2 if targets == 1 => PostTransform::None,
+        1 | 2 => return node.bail_attr("post_transform", "expected another one than 1 and 2, whose meaning is disputed"),
         3 => PostTransform::SoftmaxZero,
         4 => PostTransform::Probit,
         other => return node.bail_attr("post_transform", &format!("expected 0 to 4, got {other}")),

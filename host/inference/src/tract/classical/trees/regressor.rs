@@ -32,8 +32,9 @@ pub(in crate::tract::classical) fn regressor(context: &ParsingContext<'_>, node:
 }
 
 pub(in crate::tract::classical) fn ensemble(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    let forest = lists::forest(context, node, targets(node)?)?;
-    let post_transform = lists::post_transform(node)?;
+    let targets = targets(node)?;
+    let forest = lists::forest(context, node, targets)?;
+    let post_transform = lists::post_transform(node, targets)?;
     let trees = Trees::new(node, forest, lists::aggregate(node)?, Numbers::default())?;
     built(node, Regressor { name: "TreeEnsemble", trees, post_transform, keeps_type: true })
 }
@@ -107,8 +108,12 @@ impl Operator for Regressor {
 
 impl Regressor {
     fn finish<T: Number>(&self, row: Scores<'_, T>, base: &[T], output: &mut Vec<T>) {
-        for (score, base) in row.scores.iter_mut().zip(base) {
-            *score += *base;
+        // A target of which no leaf says anything stays zero, unless it is the only one.
+        let is_only = row.scores.len() == 1;
+        for ((score, seen), base) in row.scores.iter_mut().zip(&*row.seen).zip(base) {
+            if *seen || is_only {
+                *score += *base;
+            }
         }
         // The transforms are made for classes: of one target only PROBIT changes anything, and all compute in FP32.
         match (self.post_transform, &*row.scores) {
