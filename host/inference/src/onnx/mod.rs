@@ -42,7 +42,9 @@ fn check_operator_sets(model: &ModelProto) -> Result<(), LoadError> {
     let default = model.opset_import.iter().find(|set| set.domain.is_empty() || set.domain == "ai.onnx");
     let Some(default) = default else { return Ok(()) };
     let is_unchanged = || UNCHANGED_SINCE <= default.version && has_unchanged_operators_only(model);
-    if OPERATOR_SETS.contains(&default.version) || (default.version < *OPERATOR_SETS.start() && is_unchanged()) {
+    if OPERATOR_SETS.contains(&default.version)
+        || (default.version < *OPERATOR_SETS.start() && is_unchanged())
+    {
         return Ok(());
     }
     Err(LoadError::Unsupported {

@@ -80,7 +80,8 @@ fn row_of(tensor: &Tensor, row: u64, rows: u64) -> Tensor {
     let starts = (0..outer).map(|outer| ((outer * rows + row) * inner) as usize);
     if tensor.datatype() == Datatype::Bytes {
         let elements: Vec<&[u8]> = tensor.bytes_elements().collect();
-        let row: Vec<&[u8]> = starts.flat_map(|start| &elements[start..start + inner as usize]).copied().collect();
+        let row: Vec<&[u8]> =
+            starts.flat_map(|start| &elements[start..start + inner as usize]).copied().collect();
         return Tensor::from_bytes_elements(shape, &row).unwrap();
     }
     let size = tensor.datatype().size().unwrap();

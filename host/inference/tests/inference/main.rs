@@ -14,5 +14,6 @@ mod onnxruntime;
 mod onnxruntime_library;
 mod operators;
 mod running;
+mod scripted;
 mod texts;
 mod values;

@@ -135,7 +135,9 @@ impl Operator for FeatureVectorizer {
             for (part, width) in parts.iter().zip(&self.widths) {
                 let fits = part.len() == rows * width;
                 let part = part.get(row * width..(row + 1) * width).filter(|_| fits);
-                output.extend_from_slice(part.ok_or_else(|| format_err!("FeatureVectorizer: inputs of unlike shape"))?);
+                output.extend_from_slice(
+                    part.ok_or_else(|| format_err!("FeatureVectorizer: inputs of unlike shape"))?,
+                );
             }
         }
         Ok(tvec!(values::tensor(&[rows, columns], output)?))

@@ -5,7 +5,9 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{DatumType, TValue, TVec, TractResult, TypedModel};
 use tract_onnx::tract_core::internal::{OutletId, StaticName, bail, tvec};
-use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy, check_input_arity, check_output_arity};
+use tract_onnx::tract_hir::infer::{
+    InferenceResult, Solver, TensorProxy, check_input_arity, check_output_arity,
+};
 use tract_onnx::tract_hir::internal::{Expansion, expand};
 
 use super::operator::{Built, Described, KeptAxes, Operator, of_tract, wired};
@@ -95,7 +97,8 @@ impl Operator for OfDoubles {
         let numbers = values::elements::<f64>(&inputs[0])?.iter();
         let shape = inputs[0].shape();
         Ok(tvec!(match self.0 {
-            Function::Sigmoid => values::tensor(shape, numbers.map(|value| 1.0 / (1.0 + (-value).exp())).collect())?,
+            Function::Sigmoid =>
+                values::tensor(shape, numbers.map(|value| 1.0 / (1.0 + (-value).exp())).collect())?,
             Function::IsNan => values::tensor(shape, numbers.map(|value| value.is_nan()).collect())?,
         }))
     }

@@ -189,7 +189,12 @@ fn classical_set(context: &ParsingContext<'_>) -> i64 {
     set.map_or(1, |set| set.version)
 }
 
-fn with_keys<K: Key>(context: &ParsingContext<'_>, node: &NodeProto, places: Places<K>, values: List) -> Built {
+fn with_keys<K: Key>(
+    context: &ParsingContext<'_>,
+    node: &NodeProto,
+    places: Places<K>,
+    values: List,
+) -> Built {
     let name = "LabelEncoder";
     match values {
         List::Texts(values) => {

@@ -94,7 +94,8 @@ static TRACT: LazyLock<OnnxOpRegister> = LazyLock::new(|| tract_onnx::onnx().op_
 
 /// tract's own operator of a node, for the types with which it deals as it should.
 pub(super) fn of_tract(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Box<dyn Expansion>> {
-    let builder = TRACT.0.get(&node.op_type).ok_or_else(|| format_err!("there is no operator {}", node.op_type))?;
+    let builder =
+        TRACT.0.get(&node.op_type).ok_or_else(|| format_err!("there is no operator {}", node.op_type))?;
     let (operator, _) = builder(context, node)?;
     let expansion = operator.as_op().downcast_ref::<Box<dyn Expansion>>().cloned();
     expansion.ok_or_else(|| format_err!("the operator {} is of another kind than expected", node.op_type))

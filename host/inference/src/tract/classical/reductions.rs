@@ -4,7 +4,9 @@
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::tract_ndarray::{ArrayD, ArrayViewD, Axis};
-use tract_onnx::prelude::{Datum, DatumType, SpecialOps, TDim, TValue, TVec, Tensor, TractResult, TypedModel};
+use tract_onnx::prelude::{
+    Datum, DatumType, SpecialOps, TDim, TValue, TVec, Tensor, TractResult, TypedModel,
+};
 use tract_onnx::tract_core::internal::{AxisOp, OutletId, StaticName, bail, ensure, format_err, tvec};
 use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
 use tract_onnx::tract_hir::internal::{Expansion, expand};
@@ -91,7 +93,8 @@ impl Reduction {
         let mut axes = self.axes.clone();
         if let Some(input) = inputs.get(1) {
             let constant = model.outlet_fact(*input)?.konst.clone();
-            let constant = constant.ok_or_else(|| format_err!("{}: the axes are not constant", self.reducer.name()))?;
+            let constant =
+                constant.ok_or_else(|| format_err!("{}: the axes are not constant", self.reducer.name()))?;
             axes = values::elements::<i64>(&*constant.cast_to::<i64>()?)?.to_vec();
         }
         if axes.is_empty() && !self.may_be_none {
@@ -134,7 +137,8 @@ impl Operator for Reduce {
     fn outputs(&self, inputs: &[Described]) -> TractResult<TVec<Described>> {
         let [input] = inputs else { bail!("{} takes one input", self.reducer.name()) };
         let extents = input.shape.iter().enumerate();
-        let shape = extents.map(|(axis, extent)| if self.axes.contains(&axis) { TDim::from(1) } else { extent.clone() });
+        let shape = extents
+            .map(|(axis, extent)| if self.axes.contains(&axis) { TDim::from(1) } else { extent.clone() });
         Ok(tvec!(Described::new(input.datum_type, shape)))
     }
 
@@ -155,14 +159,19 @@ impl Operator for Reduce {
 impl Reduce {
     fn reduced<T: Float>(&self, input: &TValue) -> TractResult<Tensor> {
         let input = input.to_plain_array_view::<T>()?;
-        ensure!(!input.is_empty() || self.axes.is_empty(), "{}: there is nothing to reduce", self.reducer.name());
+        ensure!(
+            !input.is_empty() || self.axes.is_empty(),
+            "{}: there is nothing to reduce",
+            self.reducer.name()
+        );
         let largest = |input| self.folded(input, |a: T, b: T| if b > a || a.is_nan() { b } else { a });
         Ok(match self.reducer {
             Reducer::Max => largest(input),
             Reducer::Min => self.folded(input, |a: T, b: T| if b < a || a.is_nan() { b } else { a }),
             Reducer::LogSumExp => {
                 // Exponents of differences from the largest number do not overflow.
-                let largest = largest(input.view()).mapv(|value| if value.is_finite() { value } else { T::zero() });
+                let largest =
+                    largest(input.view()).mapv(|value| if value.is_finite() { value } else { T::zero() });
                 let exponents = (&input - &largest).mapv(T::exp);
                 self.folded(exponents.view(), |a, b| a + b).mapv(T::ln) + largest
             }

@@ -75,7 +75,8 @@ pub(super) fn forest(
     let places = places(modes);
     let index = Index::new(node, &keys, &places)?;
     let (branches, has_double_branches) = branches(context, node, &keys, modes, &index)?;
-    let (leaves, weights, has_double_weights) = leaf_weights(context, node, weights, &index, modes.len() - branches.len(), targets == 1)?;
+    let (leaves, weights, has_double_weights) =
+        leaf_weights(context, node, weights, &index, modes.len() - branches.len(), targets == 1)?;
     let is_first = |number: &usize| *number == 0 || keys[*number - 1].0 != keys[*number].0;
     let roots = (0..keys.len()).filter(is_first).map(|number| places[number]).collect();
     Ok(Forest {

@@ -39,7 +39,11 @@ pub(in crate::tract::classical) fn classifier(context: &ParsingContext<'_>, node
     let is_open = may_be_open && post_transform == PostTransform::Probit;
     node.expect_attr("post_transform", !is_open, "another one than PROBIT for two classes from one score")?;
     let is_open = may_be_open && bases == 1 && form == Form::Two;
-    node.expect_attr("base_values", !is_open, "none or two where not every leaf has a weight for the second class")?;
+    node.expect_attr(
+        "base_values",
+        !is_open,
+        "none or two where not every leaf has a weight for the second class",
+    )?;
     let trees = Trees::new(node, forest, Aggregate::Sum, base_values)?;
     built(node, Classifier { trees, labels: Arc::new(labels), form, post_transform })
 }

@@ -72,7 +72,8 @@ impl<T: Number> Layout<T> {
     pub(super) fn new(forest: &Forest) -> TractResult<Layout<T>> {
         ensure!(!forest.roots.is_empty(), "expected at least one tree");
         check_ways(forest)?;
-        let mut builder = Builder { forest, nodes: Vec::new(), slots: vec![None; forest.branches.len()], open: Vec::new() };
+        let mut builder =
+            Builder { forest, nodes: Vec::new(), slots: vec![None; forest.branches.len()], open: Vec::new() };
         let leaves = leaves(forest)?;
         let mut roots = Vec::with_capacity(forest.roots.len());
         for root in &forest.roots {
@@ -208,7 +209,8 @@ impl<T: Number> Builder<'_, T> {
     }
 
     fn branch(&mut self, index: usize, slot: u32) -> TractResult<()> {
-        let branch = self.forest.branches.get(index).ok_or_else(|| format_err!("there is no branch {index}"))?;
+        let branch =
+            self.forest.branches.get(index).ok_or_else(|| format_err!("there is no branch {index}"))?;
         if let Some(shared) = self.slots[index] {
             self.step(slot, shared);
             return Ok(());

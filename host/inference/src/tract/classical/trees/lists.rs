@@ -29,7 +29,10 @@ pub(super) fn post_transform(node: &NodeProto, targets: usize) -> TractResult<Po
     Ok(match integer(node, "post_transform", 0)? {
         0 => PostTransform::None,
         1 | 2 if targets == 1 => PostTransform::None,
-        1 | 2 => return node.bail_attr("post_transform", "expected another one than 1 and 2, whose meaning is disputed"),
+        1 | 2 => {
+            return node
+                .bail_attr("post_transform", "expected another one than 1 and 2, whose meaning is disputed");
+        }
         3 => PostTransform::SoftmaxZero,
         4 => PostTransform::Probit,
         other => return node.bail_attr("post_transform", &format!("expected 0 to 4, got {other}")),
