@@ -9,11 +9,6 @@ pub(super) fn refusal(node: &NodeProto) -> Option<&'static str> {
         "BatchNormalization" | "Dropout" => (node.trains(), "training mode"),
         "ConstantOfShape" => (node.attribute("value").is_none(), "without value"),
         "GRU" | "LSTM" | "RNN" => return recurrent(&node),
-        "LinearClassifier" => {
-            (node.scores_two_classes_by_one(), "two classes from one score without LOGISTIC")
-        }
-        "LinearRegressor" => (!node.text_is("post_transform", "NONE", &["NONE"]), "post_transform"),
-        "Normalizer" => (!node.text_is("norm", "MAX", &["L1", "L2"]), "norm MAX"),
         "Pad" => (
             !node.text_is("mode", "constant", &["constant"]) && node.has_input(2),
             "constant with another mode",
@@ -71,15 +66,5 @@ impl Uses<'_> {
 
     fn trains(&self) -> bool {
         self.number("training_mode") != 0 || (self.0.op_type == "Dropout" && self.has_input(2))
-    }
-
-    fn scores_two_classes_by_one(&self) -> bool {
-        let length = |name| self.attribute(name).map_or(0, |attribute: &AttributeProto| attribute.ints.len());
-        let scores = self.attribute("intercepts").map_or(0, |attribute| attribute.floats.len());
-        let classes = length("classlabels_ints");
-        // Without intercepts, or with labels of text, there are no cases.
-        classes == 0
-            || scores == 0
-            || (classes != scores && !self.text_is("post_transform", "NONE", &["LOGISTIC"]))
     }
 }

@@ -4,26 +4,27 @@
 //! `ConstantOfShape` of a few bytes would allocate whatever it says. So each network is first analysed with operators
 //! that look at the shapes before they compute.
 
-use tract_onnx::prelude::{InferenceModel, InferenceModelExt, TDim, TVec, TractResult};
+use tract_onnx::prelude::{DatumType, InferenceModel, InferenceModelExt, TDim, TVec, TractResult};
 use tract_onnx::tract_core::internal::{EvalContext, EvalOp, Op, StaticName, TValue};
 use tract_onnx::tract_core::not_a_typed_op;
 use tract_onnx::tract_core::ops::TypedOp;
 use tract_onnx::tract_hir::infer::{Factoid, InferenceFact, InferenceOp};
 use tract_onnx::tract_hir::internal::OutletId;
 
+use super::load::PlanLimits;
 use crate::engine::LoadError;
 
 /// Analyses a copy of the network.
 ///
 /// # Errors
-/// [`LoadError::TooLarge`] naming the operator whose output is fixed and larger than `limit`. What else may be wrong
+/// [`LoadError::TooLarge`] naming the operator whose output is fixed and larger than the limit. What else may be wrong
 /// with the network is found when it is loaded.
-pub(super) fn check(model: &InferenceModel, limit: u64) -> Result<(), LoadError> {
+pub(super) fn check(model: &InferenceModel, limits: PlanLimits) -> Result<(), LoadError> {
     let mut guarded = model.clone();
     for id in 0..guarded.nodes().len() {
         let node = guarded.node_mut(id);
         let inner = node.op.clone();
-        node.op = Box::new(Guarded { inner, limit });
+        node.op = Box::new(Guarded { inner, limits });
     }
     match guarded.analyse(false) {
         Ok(_) => Ok(()),
@@ -46,7 +47,7 @@ struct TooLarge {
 #[derive(Clone, Debug)]
 struct Guarded {
     inner: Box<dyn InferenceOp>,
-    limit: u64,
+    limits: PlanLimits,
 }
 
 impl PartialEq for Guarded {
@@ -130,17 +131,21 @@ impl InferenceOp for Guarded {
 
 impl Guarded {
     fn check(&self, fact: &InferenceFact) -> Result<(), TooLarge> {
-        let Some(bytes) = known_bytes(fact) else { return Ok(()) };
-        if bytes > self.limit {
-            return Err(TooLarge { operator: self.inner.name().into_owned(), bytes, limit: self.limit });
+        let limit = self.limits.max_constant_bytes;
+        let Some(bytes) = known_bytes(fact, self.limits.longest_text) else { return Ok(()) };
+        if bytes > limit {
+            return Err(TooLarge { operator: self.inner.name().into_owned(), bytes, limit });
         }
         Ok(())
     }
 }
 
 /// The size of a tensor whose extents are all numbers; elements of a type that is not known yet count one byte.
-fn known_bytes(fact: &InferenceFact) -> Option<u64> {
-    let element_bytes = fact.datum_type.concretize().map_or(1, |datum_type| datum_type.size_of() as u64);
+fn known_bytes(fact: &InferenceFact, longest_text: u64) -> Option<u64> {
+    let element_bytes = match fact.datum_type.concretize() {
+        Some(DatumType::String) => (DatumType::String.size_of() as u64).saturating_add(longest_text),
+        datum_type => datum_type.map_or(1, |datum_type| datum_type.size_of() as u64),
+    };
     let shape: TVec<TDim> = fact.shape.concretize()?;
     shape.iter().try_fold(element_bytes, |bytes, dimension| {
         let extent = u64::try_from(dimension.as_i64()?).unwrap_or(0);

@@ -13,24 +13,33 @@ use super::memory::MemoryPlan;
 use super::network::{Network, PerShape, Plans};
 use super::run::{Plan, root_cause};
 use super::symbols::InputSymbols;
-use super::{constants, tensors};
+use super::{classical, constants, proto, tensors, texts};
 use crate::engine::LoadError;
 
 /// Extents that are tried for every free dimension of a network that cannot be optimised while they are free.
 const PROBES: [i64; 6] = [1, 2, 4, 8, 16, 32];
 
-/// A way to make a network; the number is the limit of [`constants::check`].
-type Attempt = fn(Parsed, u64) -> Result<Network, LoadError>;
+/// What bounds the memory of a plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlanLimits {
+    /// The limit of [`constants::check`].
+    pub(super) max_constant_bytes: u64,
+    /// Bytes of the longest text in the graph.
+    pub(super) longest_text: u64,
+}
+
+/// A way to make a network.
+type Attempt = fn(Parsed, PlanLimits) -> Result<Network, LoadError>;
 
 /// Loads a network whose operators were checked.
 pub(super) fn load(proto: &ModelProto, max_constant_bytes: u64) -> Result<Network, LoadError> {
+    let limits = PlanLimits { max_constant_bytes, longest_text: proto::longest_text(proto) };
     let attempts: [Attempt; 2] = [symbolic, per_shape];
     let mut first_error = None;
     for attempt in attempts {
         // Converters declare shapes inside the network that are not true: without them the network may still load.
         for ignore_value_info in [false, true] {
-            match Parsed::new(proto, ignore_value_info).and_then(|parsed| attempt(parsed, max_constant_bytes))
-            {
+            match Parsed::new(proto, ignore_value_info).and_then(|parsed| attempt(parsed, limits)) {
                 Ok(network) => return Ok(network),
                 Err(error @ LoadError::TooLarge { .. }) => return Err(error),
                 Err(error) => first_error.get_or_insert(error),
@@ -45,13 +54,13 @@ pub(super) fn plan_for(
     template: &InferenceModel,
     symbols: &InputSymbols,
     extents: &[i64],
-    max_constant_bytes: u64,
+    limits: PlanLimits,
 ) -> Result<Plan, LoadError> {
     let mut model = template.clone();
     model
         .set_symbols(&symbols.values(extents).to_dim_map())
         .map_err(|error| unsupported(root_cause(&error)))?;
-    plan(model, &[], max_constant_bytes)
+    plan(model, &[], limits)
 }
 
 struct Parsed {
@@ -63,7 +72,7 @@ struct Parsed {
 
 impl Parsed {
     fn new(proto: &ModelProto, ignore_value_info: bool) -> Result<Parsed, LoadError> {
-        let parser = tract_onnx::onnx().with_ignore_value_info(ignore_value_info);
+        let parser = classical::onnx().with_ignore_value_info(ignore_value_info);
         let parsed = parser.model_for_proto_model(proto);
         let mut model = parsed.map_err(|error| unsupported(root_cause(&error)))?;
         let output_names = proto.graph.iter().flat_map(|graph| &graph.output);
@@ -122,22 +131,22 @@ fn symbol_of(dimension: &TDim) -> Option<Symbol> {
 }
 
 /// One plan for all extents.
-fn symbolic(parsed: Parsed, max_constant_bytes: u64) -> Result<Network, LoadError> {
-    let plan = plan(parsed.model, parsed.symbols.symbols(), max_constant_bytes)?;
+fn symbolic(parsed: Parsed, limits: PlanLimits) -> Result<Network, LoadError> {
+    let plan = plan(parsed.model, parsed.symbols.symbols(), limits)?;
     let outputs = describe_outputs(plan.model(), parsed.output_names, |_, _, dimension| dimension.as_i64())?;
     Ok(Network { inputs: parsed.inputs, outputs, symbols: parsed.symbols, plans: Plans::Symbolic(plan) })
 }
 
 /// A plan for each combination of extents; one is made now, to see that the network can be run at all.
-fn per_shape(parsed: Parsed, max_constant_bytes: u64) -> Result<Network, LoadError> {
+fn per_shape(parsed: Parsed, limits: PlanLimits) -> Result<Network, LoadError> {
     let free = parsed.symbols.symbols().len();
     if free == 0 {
         return Err(unsupported("there are no free extents to fix"));
     }
-    let plans = PerShape::new(parsed.model.clone(), max_constant_bytes);
+    let plans = PerShape::new(parsed.model.clone(), limits);
     let mut result = Err(unsupported("no extents were tried"));
     for extent in PROBES {
-        result = plan_for(&parsed.model, &parsed.symbols, &vec![extent; free], max_constant_bytes);
+        result = plan_for(&parsed.model, &parsed.symbols, &vec![extent; free], limits);
         if matches!(result, Ok(_) | Err(LoadError::TooLarge { .. })) {
             break;
         }
@@ -173,11 +182,12 @@ fn describe_outputs(
 }
 
 /// Analyses, optimises and orders a network. Only `symbols` may be left free.
-fn plan(model: InferenceModel, symbols: &[Symbol], max_constant_bytes: u64) -> Result<Plan, LoadError> {
-    constants::check(&model, max_constant_bytes)?;
+fn plan(model: InferenceModel, symbols: &[Symbol], limits: PlanLimits) -> Result<Plan, LoadError> {
+    constants::check(&model, limits)?;
     let plan = optimised(model).map_err(|error| unsupported(root_cause(&error)))?;
+    texts::check(plan.model()).map_err(unsupported)?;
     let memory = MemoryPlan::new(&plan, symbols).map_err(unsupported)?;
-    Ok(Plan::new(plan, memory))
+    Ok(Plan::new(plan, memory, limits.longest_text))
 }
 
 fn optimised(model: InferenceModel) -> TractResult<std::sync::Arc<TypedSimplePlan>> {

@@ -2,11 +2,14 @@
 //!
 //! tract allocates every output when its operator runs and frees it after its last use. The order is fixed, so the
 //! bytes at each step follow from the shapes alone. Shapes that depend on values, and not only on the inputs' extents,
-//! are refused when a graph is loaded: nothing would bound them.
+//! are refused when a graph is loaded: nothing would bound them. Of texts the shapes tell the number, not the length:
+//! each counts like the longest one that is in the inputs or in the graph. No operator makes longer ones.
 
 use std::collections::HashSet;
 
-use tract_onnx::prelude::{Symbol, SymbolValues, TDim, TypedFact, TypedModel, TypedNode, TypedSimplePlan};
+use tract_onnx::prelude::{
+    DatumType, Symbol, SymbolValues, TDim, TypedFact, TypedModel, TypedNode, TypedSimplePlan,
+};
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::logic::IfThenElse;
 use tract_onnx::tract_core::ops::scan::{OptScan, Scan};
@@ -27,6 +30,7 @@ struct Step {
 
 struct Allocation {
     element_bytes: u64,
+    is_text: bool,
     dimensions: Vec<TDim>,
     /// Buffers in a layout of tract's own, such as packed matrices.
     buffers: Vec<TDim>,
@@ -66,14 +70,14 @@ impl MemoryPlan {
         Ok(MemoryPlan { steps })
     }
 
-    /// The peak for these extents. Saturates instead of overflowing.
-    pub(super) fn peak(&self, values: &SymbolValues) -> Peak {
+    /// The peak for these extents and texts of at most this length. Saturates instead of overflowing.
+    pub(super) fn peak(&self, values: &SymbolValues, longest_text: u64) -> Peak {
         let mut live = 0_u64;
         let mut peak = Peak::default();
         let mut sizes = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
-            let outputs = step.output_bytes(values);
-            let inside = step.bodies.iter().map(|body| body.peak(values).bytes).max().unwrap_or(0);
+            let outputs = step.output_bytes(values, longest_text);
+            let inside = step.bodies.iter().map(|body| body.peak(values, longest_text).bytes).max().unwrap_or(0);
             live = live.saturating_add(outputs);
             sizes.push(outputs);
             let here = live.saturating_add(inside);
@@ -89,8 +93,8 @@ impl MemoryPlan {
 }
 
 impl Step {
-    fn output_bytes(&self, values: &SymbolValues) -> u64 {
-        self.outputs.iter().fold(0, |sum, output| sum.saturating_add(output.bytes(values)))
+    fn output_bytes(&self, values: &SymbolValues, longest_text: u64) -> u64 {
+        self.outputs.iter().fold(0, |sum, output| sum.saturating_add(output.bytes(values, longest_text)))
     }
 }
 
@@ -99,16 +103,18 @@ impl Allocation {
         let buffers = fact.exotic_fact().map(|fact| fact.buffer_sizes().to_vec()).unwrap_or_default();
         Allocation {
             element_bytes: fact.datum_type.size_of() as u64,
+            is_text: fact.datum_type == DatumType::String,
             dimensions: fact.shape.dims().to_vec(),
             buffers,
         }
     }
 
-    fn bytes(&self, values: &SymbolValues) -> u64 {
+    fn bytes(&self, values: &SymbolValues, longest_text: u64) -> u64 {
+        let element_bytes = self.element_bytes.saturating_add(if self.is_text { longest_text } else { 0 });
         let plain = self
             .dimensions
             .iter()
-            .fold(self.element_bytes, |bytes, dimension| bytes.saturating_mul(extent(dimension, values)));
+            .fold(element_bytes, |bytes, dimension| bytes.saturating_mul(extent(dimension, values)));
         self.buffers.iter().fold(plain, |bytes, buffer| bytes.saturating_add(extent(buffer, values)))
     }
 

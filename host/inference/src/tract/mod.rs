@@ -4,6 +4,7 @@
 //! what is not known to run correctly, `load` analyses and optimises, `network` is the result, `run` runs it within
 //! limits, `tensors` converts values.
 
+mod classical;
 mod conditions;
 mod constants;
 mod load;
@@ -14,6 +15,7 @@ mod proto;
 mod run;
 mod symbols;
 mod tensors;
+mod texts;
 
 use std::sync::Arc;
 use std::{panic, thread};

@@ -6,7 +6,7 @@ use modelhost_core::{Tensor, TensorDescription};
 use parking_lot::Mutex;
 use tract_onnx::prelude::InferenceModel;
 
-use super::load;
+use super::load::{self, PlanLimits};
 use super::run::Plan;
 use super::symbols::InputSymbols;
 use crate::engine::{ExecutableGraph, RunError, RunLimits};
@@ -29,7 +29,7 @@ pub(super) enum Plans {
 /// Plans for the extents that were used last.
 pub(super) struct PerShape {
     template: InferenceModel,
-    max_constant_bytes: u64,
+    limits: PlanLimits,
     /// The one that was used last comes last.
     recent: Mutex<Vec<(Vec<i64>, Arc<Plan>)>>,
 }
@@ -39,8 +39,8 @@ pub(super) struct PerShape {
 const MAX_PLANS: usize = 8;
 
 impl PerShape {
-    pub(super) fn new(template: InferenceModel, max_constant_bytes: u64) -> PerShape {
-        PerShape { template, max_constant_bytes, recent: Mutex::default() }
+    pub(super) fn new(template: InferenceModel, limits: PlanLimits) -> PerShape {
+        PerShape { template, limits, recent: Mutex::default() }
     }
 
     /// The plan for these extents, made on first use.
@@ -49,7 +49,7 @@ impl PerShape {
             return Ok(plan);
         }
         // Not under the lock: other shapes go on meanwhile. Two runs may make the same plan; one of them is kept.
-        let plan = load::plan_for(&self.template, symbols, extents, self.max_constant_bytes);
+        let plan = load::plan_for(&self.template, symbols, extents, self.limits);
         let plan = plan.map_err(|error| RunError::InvalidInput {
             reason: format!("the network does not accept inputs of these shapes: {error}"),
         })?;
@@ -91,12 +91,12 @@ impl ExecutableGraph for Network {
         let values = || self.symbols.values(&extents);
         match &self.plans {
             Plans::Symbolic(plan) => {
-                plan.check_memory(&extents, values, limits.max_tensor_bytes)?;
+                plan.check_memory(&inputs, &extents, values, limits.max_tensor_bytes)?;
                 plan.run(&inputs, limits)
             }
             Plans::PerShape(plans) => {
                 let plan = plans.plan(&self.symbols, &extents)?;
-                plan.check_memory(&extents, values, limits.max_tensor_bytes)?;
+                plan.check_memory(&inputs, &extents, values, limits.max_tensor_bytes)?;
                 plan.run(&inputs, limits)
             }
         }

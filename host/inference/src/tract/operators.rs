@@ -150,10 +150,26 @@ pub const STANDARD_OPERATORS: &[&str] = &[
     "Xor",
 ];
 
-/// The listed operators of the domain `ai.onnx.ml`, sorted. Tree ensembles are not among them: tract gives wrong
-/// labels for those with two classes.
-pub const CLASSICAL_OPERATORS: &[&str] =
-    &["ArrayFeatureExtractor", "LinearClassifier", "LinearRegressor", "Normalizer"];
+/// The listed operators of the domain `ai.onnx.ml`, sorted: those of `classical`.
+pub const CLASSICAL_OPERATORS: &[&str] = &[
+    "ArrayFeatureExtractor",
+    "Binarizer",
+    "CategoryMapper",
+    "FeatureVectorizer",
+    "Imputer",
+    "LabelEncoder",
+    "LinearClassifier",
+    "LinearRegressor",
+    "Normalizer",
+    "OneHotEncoder",
+    "SVMClassifier",
+    "SVMRegressor",
+    "Scaler",
+    "TreeEnsemble",
+    "TreeEnsembleClassifier",
+    "TreeEnsembleRegressor",
+    "ZipMap",
+];
 
 /// A message with more names than this helps nobody.
 const MAX_NAMED: usize = 10;

@@ -98,6 +98,26 @@ pub(super) fn nested_graphs(node: &NodeProto) -> impl Iterator<Item = &GraphProt
     node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
 }
 
+/// Bytes of the longest text in the attributes and constants of the model. No number that is written as text takes more
+/// than [`NUMBER_TEXT_BYTES`].
+pub(super) fn longest_text(model: &ModelProto) -> u64 {
+    model.graph.iter().map(longest_text_of).max().unwrap_or(0).max(NUMBER_TEXT_BYTES)
+}
+
+const NUMBER_TEXT_BYTES: u64 = 32;
+
+fn longest_text_of(graph: &GraphProto) -> u64 {
+    let longest = |texts: &[Vec<u8>]| texts.iter().map(|text| text.len() as u64).max().unwrap_or(0);
+    let constants = graph.initializer.iter().map(|tensor| longest(&tensor.string_data));
+    let attributes = graph.node.iter().flat_map(|node| &node.attribute).map(|attribute| {
+        let tensors = attribute.t.iter().chain(&attribute.tensors);
+        let tensors = tensors.map(|tensor| longest(&tensor.string_data)).max().unwrap_or(0);
+        (attribute.s.len() as u64).max(longest(&attribute.strings)).max(tensors)
+    });
+    let nested = graph.node.iter().flat_map(nested_graphs).map(longest_text_of);
+    constants.chain(attributes).chain(nested).max().unwrap_or(0)
+}
+
 type TensorCheck<'a> = &'a mut dyn FnMut(&mut TensorProto) -> Result<(), LoadError>;
 
 fn for_each_tensor(graph: &mut GraphProto, check: TensorCheck<'_>) -> Result<(), LoadError> {

@@ -12,32 +12,38 @@ use crate::engine::{RunError, RunLimits};
 pub(super) struct Plan {
     plan: std::sync::Arc<TypedSimplePlan>,
     memory: MemoryPlan,
-    /// The last extents that were looked at, and their peak: requests of one client mostly have one shape.
-    last_peak: parking_lot::Mutex<Option<(Vec<i64>, Peak)>>,
+    /// Bytes of the longest text in the graph.
+    longest_text: u64,
+    /// The last extents and length of texts that were looked at, and their peak: requests of one client mostly have one
+    /// shape.
+    last_peak: parking_lot::Mutex<Option<(Vec<i64>, u64, Peak)>>,
 }
 
 impl Plan {
-    pub(super) fn new(plan: std::sync::Arc<TypedSimplePlan>, memory: MemoryPlan) -> Plan {
-        Plan { plan, memory, last_peak: parking_lot::Mutex::default() }
+    /// `longest_text` are the bytes of the longest text in the graph.
+    pub(super) fn new(plan: std::sync::Arc<TypedSimplePlan>, memory: MemoryPlan, longest_text: u64) -> Plan {
+        Plan { plan, memory, longest_text, last_peak: parking_lot::Mutex::default() }
     }
 
     pub(super) fn model(&self) -> &tract_onnx::prelude::TypedModel {
         self.plan.model()
     }
 
-    /// Whether a run with these extents stays within the memory limit.
+    /// Whether a run with these inputs, of these extents, stays within the memory limit.
     pub(super) fn check_memory(
         &self,
+        inputs: &[Tensor],
         extents: &[i64],
         values: impl FnOnce() -> SymbolValues,
         limit: u64,
     ) -> Result<(), RunError> {
+        let longest_text = tensors::longest_text(inputs).max(self.longest_text);
         let mut last = self.last_peak.lock();
         let peak = match &*last {
-            Some((known, peak)) if known == extents => peak,
+            Some((known, length, peak)) if known == extents && *length == longest_text => peak,
             _ => {
-                let peak = self.memory.peak(&values());
-                &last.insert((extents.to_vec(), peak)).1
+                let peak = self.memory.peak(&values(), longest_text);
+                &last.insert((extents.to_vec(), longest_text, peak)).2
             }
         };
         if peak.bytes > limit {

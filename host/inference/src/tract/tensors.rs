@@ -6,6 +6,7 @@ use bytes::Bytes;
 use modelhost_core::{Datatype, Tensor};
 use tract_onnx::prelude as tract;
 use tract_onnx::prelude::DatumType;
+use tract_onnx::prelude::tract_ndarray::ArrayD;
 
 use crate::engine::RunError;
 
@@ -25,11 +26,12 @@ pub(super) fn datatype(datum_type: DatumType) -> Option<Datatype> {
         DatumType::F16 => Some(Datatype::Fp16),
         DatumType::F32 => Some(Datatype::Fp32),
         DatumType::F64 => Some(Datatype::Fp64),
+        DatumType::String => Some(Datatype::Bytes),
         _ => None,
     }
 }
 
-/// tract's word for an element type of the host; none for BF16 and BYTES, which tract does not have.
+/// tract's word for an element type of the host; none for BF16, which tract does not have.
 pub(super) fn datum_type(datatype: Datatype) -> Option<DatumType> {
     Some(match datatype {
         Datatype::Bool => DatumType::Bool,
@@ -44,7 +46,8 @@ pub(super) fn datum_type(datatype: Datatype) -> Option<DatumType> {
         Datatype::Fp16 => DatumType::F16,
         Datatype::Fp32 => DatumType::F32,
         Datatype::Fp64 => DatumType::F64,
-        Datatype::Bf16 | Datatype::Bytes => return None,
+        Datatype::Bytes => DatumType::String,
+        Datatype::Bf16 => return None,
     })
 }
 
@@ -56,10 +59,29 @@ pub(super) fn to_tract(tensor: &Tensor) -> Result<tract::Tensor, RunError> {
     };
     let datum_type = datum_type(tensor.datatype()).ok_or_else(unsupported)?;
     let shape = extents(tensor.shape())?;
+    if datum_type == DatumType::String {
+        return texts(&shape, tensor);
+    }
     // SAFETY: the function checks the number of bytes. Every bit pattern is a value of these types, but for bool,
     // where `Tensor` lets no byte but 0 and 1 pass. The platforms of this host are little-endian, as the data is.
     unsafe { tract::Tensor::from_raw_dt(datum_type, &shape, tensor.data()) }
         .map_err(|error| RunError::Failed { reason: error.to_string() })
+}
+
+fn texts(shape: &[usize], tensor: &Tensor) -> Result<tract::Tensor, RunError> {
+    let text = |(index, bytes): (usize, &[u8])| match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => Err(RunError::InvalidInput { reason: format!("element {index} of BYTES is no text in UTF-8") }),
+    };
+    let texts = tensor.bytes_elements().enumerate().map(text).collect::<Result<Vec<String>, _>>()?;
+    let array = ArrayD::from_shape_vec(shape, texts);
+    Ok(array.map_err(|error| RunError::Failed { reason: error.to_string() })?.into())
+}
+
+/// Bytes of the longest element of BYTES among these tensors.
+pub(super) fn longest_text(tensors: &[Tensor]) -> u64 {
+    let texts = tensors.iter().filter(|tensor| tensor.datatype() == Datatype::Bytes);
+    texts.flat_map(Tensor::bytes_elements).map(|text| text.len() as u64).max().unwrap_or(0)
 }
 
 /// A shape as tract wants it.
@@ -88,9 +110,15 @@ pub(super) fn from_tract(value: tract::TValue) -> Result<Tensor, RunError> {
     };
     let datatype = datatype(value.datum_type())
         .ok_or_else(|| failed(format!("an output has the element type {:?}", value.datum_type())))?;
-    let shape = value.shape().iter().map(|extent| *extent as u64).collect();
+    let shape: Vec<u64> = value.shape().iter().map(|extent| *extent as u64).collect();
     if !value.is_plain_ram() {
         return Err(failed("an output is not stored as plain elements".into()));
+    }
+    if datatype == Datatype::Bytes {
+        let texts = value.try_as_plain_ram().and_then(|value| value.as_slice::<String>());
+        return texts
+            .map_err(|error| failed(error.to_string()))
+            .and_then(|texts| Tensor::from_bytes_elements(shape, texts).map_err(|error| failed(error.to_string())));
     }
     Tensor::new(datatype, shape, Bytes::from_owner(Elements(value)))
         .map_err(|error| failed(error.to_string()))

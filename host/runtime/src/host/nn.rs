@@ -44,13 +44,7 @@ impl tensor::HostTensor for CallState {
     fn dimensions(&mut self, tensor: Resource<NnTensor>) -> wasmtime::Result<Vec<u32>> {
         let NnTensor(tensor) = self.table.get(&tensor)?;
         // `as_nn_tensor` lets no larger extent in, and graphs compute within the limits of memory.
-        tensor
-            .shape()
-            .iter()
-            .map(|extent| {
-                u32::try_from(*extent).map_err(|_| wasmtime::Error::msg("extent does not fit 32 bits"))
-            })
-            .collect()
+        nn_shape(tensor).ok_or_else(|| wasmtime::Error::msg("extent does not fit 32 bits"))
     }
 
     fn ty(&mut self, tensor: Resource<NnTensor>) -> wasmtime::Result<TensorType> {
@@ -205,16 +199,24 @@ fn as_graph_input(graph: &Graph, name: &str, tensor: Tensor) -> Result<Tensor, I
 
 /// The same tensor, if wasi:nn can describe it; a sentence where it cannot.
 pub(super) fn as_nn_tensor(tensor: Tensor) -> Result<Tensor, String> {
-    if tensor.shape().iter().any(|extent| u32::try_from(*extent).is_err()) {
+    if nn_shape(&tensor).is_none() {
         return Err(format!("shape {:?} has an extent that does not fit wasi:nn's 32 bits", tensor.shape()));
     }
     if type_of(tensor.datatype()).is_none() {
         return Err(format!(
-            "wasi:nn has no datatype {}: expected FP16, BF16, FP32, FP64, UINT8, INT32, INT64 or BOOL",
+            "wasi:nn has no datatype {}: expected FP16, BF16, FP32, FP64, UINT8, INT32, INT64, BOOL or BYTES",
             tensor.datatype()
         ));
     }
     Ok(tensor)
+}
+
+/// The shape that a guest sees: of BYTES, whose elements have no size of their own, the number of encoded bytes.
+fn nn_shape(tensor: &Tensor) -> Option<Vec<u32>> {
+    match tensor.datatype() {
+        Datatype::Bytes => Some(vec![u32::try_from(tensor.data().len()).ok()?]),
+        _ => tensor.shape().iter().map(|extent| u32::try_from(*extent).ok()).collect(),
+    }
 }
 
 fn datatype_of(ty: TensorType) -> Datatype {
@@ -235,8 +237,8 @@ fn type_of(datatype: Datatype) -> Option<TensorType> {
         Datatype::Fp32 => TensorType::Fp32,
         Datatype::Fp64 => TensorType::Fp64,
         Datatype::Bf16 => TensorType::Bf16,
-        // One byte each. A BOOL that came from a request or a graph is still one when it comes back.
-        Datatype::Uint8 | Datatype::Bool => TensorType::U8,
+        // Bytes. A BOOL or BYTES that came from a request or a graph is still one when it comes back.
+        Datatype::Uint8 | Datatype::Bool | Datatype::Bytes => TensorType::U8,
         Datatype::Int32 => TensorType::I32,
         Datatype::Int64 => TensorType::I64,
         _ => return None,

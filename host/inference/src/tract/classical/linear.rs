@@ -1,0 +1,183 @@
+//! Linear models: LinearClassifier and LinearRegressor.
+
+use std::sync::Arc;
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::prelude::{DatumType, TDim, TValue, TVec, TractResult};
+use tract_onnx::tract_core::internal::{bail, ensure, tvec};
+
+use super::labels::Labels;
+use super::operator::{Built, Described, KeptAxes, Operator, built};
+use super::post_transform::{PostTransform, SecondClass};
+use super::values::{self, NUMBERS, Table, expect_type, rows_and_columns};
+use super::{attributes, dense};
+
+/// The weights `[scores, columns]` of a linear model, and what is added to each score.
+#[derive(Clone, Debug)]
+struct Model {
+    coefficients: Vec<f32>,
+    intercepts: Vec<f32>,
+}
+
+impl Model {
+    fn columns(&self) -> usize {
+        self.coefficients.len() / self.intercepts.len().max(1)
+    }
+
+    fn rows(&self, operator: &str, inputs: &[Described], accepted: &[DatumType]) -> TractResult<TDim> {
+        let [input] = inputs else { bail!("{operator} takes one input") };
+        expect_type(operator, input, accepted)?;
+        let (rows, columns) = rows_and_columns(operator, input)?;
+        let expected = self.columns();
+        let fits = columns.as_i64().is_none_or(|columns| columns == expected as i64);
+        ensure!(fits, "{operator}, attribute 'coefficients': values for {expected} columns, but the input has {columns}");
+        Ok(rows)
+    }
+
+    fn scores(&self, input: &TValue) -> TractResult<Vec<f32>> {
+        let table = Table::of(input)?;
+        ensure!(table.columns == self.columns(), "expected {} columns, got {}", self.columns(), table.columns);
+        let mut scores = Vec::with_capacity(table.rows * self.intercepts.len());
+        (0..table.rows).for_each(|_| scores.extend_from_slice(&self.intercepts));
+        dense::add_products(&values::floats(input)?, &self.coefficients, table.columns, &mut scores)?;
+        Ok(scores)
+    }
+}
+
+pub(super) fn classifier(_context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let labels = Labels::new(node, "classlabels_ints", "classlabels_strings")?;
+    let coefficients = attributes::floats(node, "coefficients")?.to_vec();
+    let intercepts = attributes::floats(node, "intercepts")?.to_vec();
+    let post_transform = PostTransform::new(node)?;
+    let scores = intercepts.len();
+    let has_label_each = scores == labels.len() || (scores == 1 && labels.len() == 2);
+    node.expect_attr("intercepts", scores > 0 && has_label_each, || {
+        format!("one for each of {} classes, or one for two classes, got {scores}", labels.len())
+    })?;
+    let is_table = !coefficients.is_empty() && coefficients.len() % scores == 0;
+    node.expect_attr("coefficients", is_table, || format!("as many for each of {scores} scores, got {}", coefficients.len()))?;
+    let is_pair = scores == 1 && labels.len() == 2;
+    node.expect_attr("post_transform", !(is_pair && post_transform == PostTransform::Probit), || {
+        "another one than PROBIT for two classes from one score".to_owned()
+    })?;
+    let is_text = matches!(labels, Labels::Texts(_));
+    node.expect_attr("classlabels_strings", labels.len() > 1 || !is_text, "two labels or more")?;
+    let model = Model { coefficients, intercepts };
+    built(node, Classifier(Arc::new(ClassifierParts { model, labels, post_transform, is_pair })))
+}
+
+#[derive(Debug)]
+struct ClassifierParts {
+    model: Model,
+    labels: Labels,
+    post_transform: PostTransform,
+    /// Whether there is one score for two classes.
+    is_pair: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Classifier(Arc<ClassifierParts>);
+
+impl Operator for Classifier {
+    fn name(&self) -> &'static str {
+        "LinearClassifier"
+    }
+
+    fn output_count(&self) -> usize {
+        2
+    }
+
+    fn outputs(&self, inputs: &[Described]) -> TractResult<TVec<Described>> {
+        let rows = self.0.model.rows("LinearClassifier", inputs, &NUMBERS)?;
+        let labels = Described::new(self.0.labels.datum_type(), [rows.clone()]);
+        Ok(tvec!(labels, Described::new(DatumType::F32, [rows, TDim::from(self.0.labels.len())])))
+    }
+
+    fn kept_axes(&self, inputs: &[Described]) -> KeptAxes {
+        KeptAxes::rows(&inputs[0])
+    }
+
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        let ClassifierParts { model, labels, post_transform, is_pair } = &*self.0;
+        let mut scores = model.scores(&inputs[0])?;
+        let count = model.intercepts.len();
+        let codes: Vec<i64> = scores.chunks_exact(count).map(|scores| self.0.code(scores)).collect();
+        if *is_pair {
+            scores = scores.iter().flat_map(|score| post_transform.pair(*score, SecondClass::Complement)).collect();
+        } else if count == 1 {
+            scores.iter_mut().for_each(|score| *score = post_transform.single(*score));
+        } else {
+            scores.chunks_exact_mut(count).for_each(|scores| post_transform.apply(scores));
+        }
+        let shape = [codes.len(), labels.len()];
+        Ok(tvec!(labels.tensor(codes)?, values::tensor(&shape, scores)?))
+    }
+}
+
+impl ClassifierParts {
+    fn code(&self, scores: &[f32]) -> i64 {
+        match scores {
+            // Of one class alone the label is 1 or 0, whatever it is called.
+            [score] if !self.is_pair => i64::from(*score > 0.0),
+            [score] => self.labels.code(usize::from(*score > 0.0)),
+            scores => self.labels.code(first_largest(scores)),
+        }
+    }
+}
+
+/// The place of the largest score, of the first one if there are several.
+pub(super) fn first_largest(scores: &[f32]) -> usize {
+    let mut best = 0;
+    for (place, score) in scores.iter().enumerate() {
+        if *score > scores[best] {
+            best = place;
+        }
+    }
+    best
+}
+
+pub(super) fn regressor(_context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let targets = attributes::integer(node, "targets", 1)?;
+    let coefficients = attributes::floats(node, "coefficients")?.to_vec();
+    let count = coefficients.len() as i64;
+    node.expect_attr("targets", targets > 0 && targets <= count, || format!("1 to {count}, got {targets}"))?;
+    node.expect_attr("coefficients", count % targets == 0, || format!("as many for each of {targets} targets, got {count}"))?;
+    let intercepts = attributes::floats(node, "intercepts")?;
+    let targets = targets as usize;
+    // Of another length they are ignored, as by ONNX Runtime.
+    let intercepts = if intercepts.len() == targets { intercepts.to_vec() } else { vec![0.0; targets] };
+    let post_transform = PostTransform::new(node)?;
+    built(node, Regressor { model: Arc::new(Model { coefficients, intercepts }), post_transform })
+}
+
+#[derive(Clone, Debug)]
+struct Regressor {
+    model: Arc<Model>,
+    post_transform: PostTransform,
+}
+
+impl Operator for Regressor {
+    fn name(&self) -> &'static str {
+        "LinearRegressor"
+    }
+
+    fn outputs(&self, inputs: &[Described]) -> TractResult<TVec<Described>> {
+        let rows = self.model.rows("LinearRegressor", inputs, &NUMBERS)?;
+        Ok(tvec!(Described::new(DatumType::F32, [rows, TDim::from(self.model.intercepts.len())])))
+    }
+
+    fn kept_axes(&self, inputs: &[Described]) -> KeptAxes {
+        KeptAxes::rows(&inputs[0])
+    }
+
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        let mut scores = self.model.scores(&inputs[0])?;
+        let targets = self.model.intercepts.len();
+        match targets {
+            1 => scores.iter_mut().for_each(|score| *score = self.post_transform.single(*score)),
+            _ => scores.chunks_exact_mut(targets).for_each(|scores| self.post_transform.apply(scores)),
+        }
+        Ok(tvec!(values::tensor(&[scores.len() / targets, targets], scores)?))
+    }
+}

@@ -1,0 +1,164 @@
+//! Finds the leaves of a block of rows and adds up what they say.
+//!
+//! A step of a walk waits for memory, so several walks go side by side: rows through one tree where there are enough
+//! rows, else trees for one row. Rows come in blocks: the rows of a block, and one tree, stay in the caches.
+
+use super::forest::{Aggregate, Number};
+use super::layout::{Layout, Leaves, MISSING_STAYS, MOVES, Node, TESTS};
+
+/// Walks that go side by side.
+const LANES: usize = 8;
+
+/// Rows that go through all trees before the next ones begin.
+const BLOCK: usize = 128;
+
+/// What the trees say about one row: for each target a score, and whether any leaf had a weight for it.
+pub(super) struct Scores<'a, T> {
+    pub(super) scores: &'a mut [T],
+    pub(super) seen: &'a mut [bool],
+}
+
+/// Walks all rows of `x`, which has `columns` values for each, and hands over each row's scores in order.
+///
+/// Every row has as many columns as the layout has features, or more.
+pub(super) fn walk<T: Number>(
+    layout: &Layout<T>,
+    aggregate: Aggregate,
+    x: &[T],
+    columns: usize,
+    mut finish: impl FnMut(Scores<'_, T>),
+) {
+    let targets = layout.targets;
+    let rows = if columns == 0 { 0 } else { x.len() / columns };
+    let mut scores = vec![T::zero(); BLOCK.min(rows) * targets];
+    let mut seen = vec![false; BLOCK.min(rows) * targets];
+    for block in x.chunks(BLOCK * columns.max(1)) {
+        scores.fill(T::zero());
+        seen.fill(false);
+        let walker = Walker { layout, x: block, columns };
+        let mut sums = Sums { layout, scores: &mut scores, seen: &mut seen };
+        match (aggregate, layout.asks_for_missing) {
+            (Aggregate::Sum | Aggregate::Average, false) => walker.block::<false>(|row, node| sums.add(row, node)),
+            (Aggregate::Sum | Aggregate::Average, true) => walker.block::<true>(|row, node| sums.add(row, node)),
+            (Aggregate::Min, _) => walker.block::<true>(|row, node| sums.keep(row, node, |new, old| new < old)),
+            (Aggregate::Max, _) => walker.block::<true>(|row, node| sums.keep(row, node, |new, old| new > old)),
+        }
+        if aggregate == Aggregate::Average {
+            let trees = T::from_double(layout.roots.len() as f64);
+            scores.iter_mut().for_each(|score| *score = *score / trees);
+        }
+        for row in 0..block.len() / columns {
+            let range = row * targets..(row + 1) * targets;
+            finish(Scores { scores: &mut scores[range.clone()], seen: &mut seen[range] });
+        }
+    }
+}
+
+struct Walker<'a, T> {
+    layout: &'a Layout<T>,
+    x: &'a [T],
+    columns: usize,
+}
+
+impl<T: Number> Walker<'_, T> {
+    /// Calls `reached` with each row and the leaf that it reaches, for every tree, each row's trees in their order.
+    fn block<const MISSING: bool>(&self, mut reached: impl FnMut(usize, &Node<T>)) {
+        let rows = self.x.len() / self.columns;
+        let together = rows - rows % LANES;
+        for root in &self.layout.roots {
+            for row in (0..together).step_by(LANES) {
+                let nodes = self.lanes::<MISSING, LANES>([*root; LANES], std::array::from_fn(|lane| row + lane));
+                for (lane, node) in nodes.into_iter().enumerate() {
+                    reached(row + lane, node);
+                }
+            }
+        }
+        for row in together..rows {
+            let (roots, rest) = self.layout.roots.as_chunks::<LANES>();
+            for roots in roots {
+                self.lanes::<MISSING, LANES>(*roots, [row; LANES]).into_iter().for_each(|node| reached(row, node));
+            }
+            for root in rest {
+                self.lanes::<MISSING, 1>([*root], [row]).into_iter().for_each(|node| reached(row, node));
+            }
+        }
+    }
+
+    fn lanes<const MISSING: bool, const N: usize>(&self, mut at: [u32; N], rows: [usize; N]) -> [&Node<T>; N] {
+        let nodes = &self.layout.nodes[..];
+        let starts = rows.map(|row| row * self.columns);
+        loop {
+            let mut moved = 0;
+            for lane in 0..N {
+                let node = &nodes[at[lane] as usize];
+                let value = self.x[starts[lane] + node.feature as usize];
+                // NaN is not at most anything.
+                #[allow(clippy::neg_cmp_op_on_partial_ord, reason = "NaN has to be on the other side")]
+                let mut is_above = u32::from(!(value <= node.threshold));
+                if MISSING {
+                    is_above &= !(u32::from(value.is_nan()) & (node.tag / MISSING_STAYS));
+                }
+                at[lane] = node.next + (is_above & node.tag & TESTS);
+                moved |= node.tag;
+            }
+            if moved & MOVES == 0 {
+                return at.map(|at| &nodes[at as usize]);
+            }
+        }
+    }
+}
+
+struct Sums<'a, T> {
+    layout: &'a Layout<T>,
+    scores: &'a mut [T],
+    seen: &'a mut [bool],
+}
+
+impl<T: Number> Sums<'_, T> {
+    fn add(&mut self, row: usize, leaf: &Node<T>) {
+        let start = row * self.layout.targets;
+        match &self.layout.leaves {
+            Leaves::One => {
+                self.scores[start + leaf.leaf()] += leaf.threshold;
+                self.seen[start + leaf.leaf()] = true;
+            }
+            Leaves::Dense(weights) => {
+                let targets = self.layout.targets;
+                let weights = &weights[leaf.leaf() * targets..(leaf.leaf() + 1) * targets];
+                let scores = &mut self.scores[start..start + targets];
+                scores.iter_mut().zip(weights).for_each(|(score, weight)| *score += *weight);
+                self.seen[start..start + targets].fill(true);
+            }
+            Leaves::Sparse { starts, weights } => {
+                for (target, weight) in &weights[starts[leaf.leaf()] as usize..starts[leaf.leaf() + 1] as usize] {
+                    self.scores[start + *target as usize] += *weight;
+                    self.seen[start + *target as usize] = true;
+                }
+            }
+        }
+    }
+
+    /// Keeps the better one of the score and what the leaf says.
+    fn keep(&mut self, row: usize, leaf: &Node<T>, is_better: impl Fn(T, T) -> bool) {
+        let targets = self.layout.targets;
+        let start = row * targets;
+        let mut offer = |target: usize, weight: T| {
+            let (score, seen) = (&mut self.scores[start + target], &mut self.seen[start + target]);
+            if !*seen || is_better(weight, *score) {
+                *score = weight;
+                *seen = true;
+            }
+        };
+        match &self.layout.leaves {
+            Leaves::One => offer(leaf.leaf(), leaf.threshold),
+            Leaves::Dense(weights) => {
+                let weights = &weights[leaf.leaf() * targets..(leaf.leaf() + 1) * targets];
+                weights.iter().enumerate().for_each(|(target, weight)| offer(target, *weight));
+            }
+            Leaves::Sparse { starts, weights } => {
+                let range = starts[leaf.leaf()] as usize..starts[leaf.leaf() + 1] as usize;
+                weights[range].iter().for_each(|(target, weight)| offer(*target as usize, *weight));
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Tensors of tract as slices of plain elements, and back. No operator touches a tensor in another way.
+
+use std::borrow::Cow;
+
+use tract_onnx::prelude::{Datum, DatumType, TDim, TValue, Tensor, TractResult, tract_ndarray};
+use tract_onnx::tract_core::internal::{bail, ensure};
+
+use super::operator::Described;
+
+/// Rows and columns of an input. One dimension is one row, as ONNX Runtime has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+}
+
+impl Table {
+    pub(super) fn of(value: &TValue) -> TractResult<Table> {
+        match *value.shape() {
+            [columns] => Ok(Table { rows: 1, columns }),
+            [rows, columns] => Ok(Table { rows, columns }),
+            _ => bail!("expected an input of one or two dimensions"),
+        }
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.rows * self.columns
+    }
+}
+
+/// The number of rows of an input and the number of its columns, before it has elements.
+pub(super) fn rows_and_columns(operator: &str, input: &Described) -> TractResult<(TDim, TDim)> {
+    match &*input.shape {
+        [columns] => Ok((1.into(), columns.clone())),
+        [rows, columns] => Ok((rows.clone(), columns.clone())),
+        shape => bail!("{operator} takes an input of one or two dimensions, not of {}", shape.len()),
+    }
+}
+
+/// Elements of these types: an error of the operator where they are of another one.
+pub(super) fn expect_type(operator: &str, input: &Described, accepted: &[DatumType]) -> TractResult<()> {
+    ensure!(
+        accepted.contains(&input.datum_type),
+        "{operator} takes an input of {accepted:?}, not of {:?}",
+        input.datum_type
+    );
+    Ok(())
+}
+
+/// The number types that the operators of ai.onnx.ml take.
+pub(super) const NUMBERS: [DatumType; 4] = [DatumType::F32, DatumType::F64, DatumType::I64, DatumType::I32];
+
+pub(super) fn elements<T: Datum>(value: &Tensor) -> TractResult<&[T]> {
+    value.try_as_plain_ram()?.as_slice::<T>()
+}
+
+/// The elements as FP32, converted where they are of another type, as ONNX Runtime does.
+pub(super) fn floats(value: &Tensor) -> TractResult<Cow<'_, [f32]>> {
+    Ok(match value.datum_type() {
+        DatumType::F32 => Cow::Borrowed(elements::<f32>(value)?),
+        DatumType::F64 => elements::<f64>(value)?.iter().map(|value| *value as f32).collect(),
+        DatumType::I64 => elements::<i64>(value)?.iter().map(|value| *value as f32).collect(),
+        DatumType::I32 => elements::<i32>(value)?.iter().map(|value| *value as f32).collect(),
+        other => bail!("expected numbers, not {other:?}"),
+    })
+}
+
+/// A tensor of these elements, which are as many as the shape says.
+pub(super) fn tensor<T: Datum>(shape: &[usize], elements: Vec<T>) -> TractResult<TValue> {
+    let array = tract_ndarray::ArrayD::from_shape_vec(shape, elements)?;
+    Ok(Tensor::from(array).into())
+}
