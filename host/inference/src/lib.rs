@@ -22,4 +22,4 @@ pub use engines::{EngineStatus, Engines};
 pub use executor::{BatchingPolicy, ComputeError, ComputeOptions, Executor, Priority};
 pub use graph::Graph;
 pub use settings::{BatchingSettings, InferenceSettings};
-pub use tract::TractEngine;
+pub use tract::{TensorBuffer, TractEngine};

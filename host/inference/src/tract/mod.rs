@@ -4,6 +4,7 @@
 //! what is not known to run correctly, `load` analyses and optimises, `network` is the result, `run` runs it within
 //! limits, `tensors` converts values.
 
+mod buffer;
 mod conditions;
 mod constants;
 mod load;
@@ -23,6 +24,7 @@ use modelhost_core::EngineName;
 use crate::engine::{Engine, ExecutableGraph, LoadError};
 use crate::executor::panic_message;
 
+pub use buffer::TensorBuffer;
 pub use operators::{CLASSICAL_OPERATORS, STANDARD_OPERATORS};
 
 /// The engine tract. Each run uses one thread: with many requests at once that gives the most throughput.
