@@ -18,6 +18,7 @@ mod upload;
 pub use error::Error;
 pub use host::ModelHost;
 pub use live::VersionSelector;
+pub use modelhost_inference::TensorBuffer;
 pub use modelhost_runtime::{NamedTensors, Parameter};
 pub use operate::Authorship;
 pub use servable::Servable;
