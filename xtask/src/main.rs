@@ -5,9 +5,11 @@
 
 mod answers;
 mod bench;
+mod cache;
 mod environment;
 mod guest_target;
 mod plugins;
+mod python;
 mod steps;
 mod test;
 mod up;
