@@ -21,12 +21,15 @@ pub struct TensorBuffer {
 
 impl TensorBuffer {
     /// Takes as much memory as the shape says: it has to be held against the elements that are there before. None for
-    /// BF16 and BYTES, which the built-in engine has not, and for a shape that no machine can hold.
+    /// BYTES, whose elements have no fixed size, for BF16, which the built-in engine has not, and for a shape that no
+    /// machine can hold.
     pub fn new(datatype: Datatype, shape: Vec<u64>) -> Option<TensorBuffer> {
+        let _fixed = datatype.size()?;
         let datum_type = datum_type(datatype)?;
         let extents = extents(&shape).ok().filter(|extents| extents.len() <= MAX_RANK)?;
         // SAFETY: the bytes are read only after `finish` has seen that each of them was written: `filled` counts them
-        // without a gap. Every pattern of bits is a value of these types, but for bool, which `Tensor::new` checks.
+        // without a gap. Every pattern of bits is a value of the types of a fixed size, but for bool, which
+        // `Tensor::new` checks.
         let tensor = unsafe { tract::Tensor::uninitialized_dt(datum_type, &extents) }.ok()?;
         Some(TensorBuffer { datatype, shape, tensor, filled: 0 })
     }
