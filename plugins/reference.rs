@@ -78,7 +78,8 @@ fn compare(case: &Value, answer: impl Fn(&Request) -> Result<Response, Error>, n
             _ => {
                 let (actual, expected) =
                     (actual.as_slice::<f32>().unwrap(), expected.as_slice::<f32>().unwrap());
-                let close = actual.iter().zip(expected).all(|(a, b)| (a - b).abs() <= TOLERANCE * b.abs().max(1.0));
+                let close =
+                    actual.iter().zip(expected).all(|(a, b)| (a - b).abs() <= TOLERANCE * b.abs().max(1.0));
                 assert!(close, "{name}: {output} is {actual:?}, not {expected:?}");
             }
         }

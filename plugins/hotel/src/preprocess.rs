@@ -112,7 +112,10 @@ mod tests {
     fn what_is_no_date_is_refused_with_its_row() {
         for wrong in ["15.07.2017", "2017-02-29", "2017-7-1", "tomorrow"] {
             let Err(Error::InvalidInput(message)) = date(3, wrong) else { panic!("{wrong:?} is accepted") };
-            assert!(message.starts_with(&format!("row 3 of input \"arrival_date\" is {wrong:?}")), "{message}");
+            assert!(
+                message.starts_with(&format!("row 3 of input \"arrival_date\" is {wrong:?}")),
+                "{message}"
+            );
         }
     }
 

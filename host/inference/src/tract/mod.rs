@@ -4,6 +4,7 @@
 //! `operators` refuses what is not known to run correctly, `load` analyses and optimises, `network` is the result, `run` runs it within
 //! limits, `tensors` converts values.
 
+mod buffer;
 mod classical;
 mod conditions;
 mod constants;
@@ -26,6 +27,7 @@ use crate::engine::{Engine, ExecutableGraph, LoadError};
 use crate::onnx;
 use crate::run::panic_message;
 
+pub use buffer::TensorBuffer;
 pub use operators::{CLASSICAL_OPERATORS, STANDARD_OPERATORS};
 
 /// The engine tract. Each run uses one thread: with many requests at once that gives the most throughput.

@@ -112,12 +112,12 @@ impl ExecutableGraph for Network {
         match &self.plans {
             Plans::Symbolic(plan) => {
                 plan.check_memory(&inputs, &extents, values, limits.max_tensor_bytes)?;
-                plan.run(&inputs, limits)
+                plan.run(inputs, limits)
             }
             Plans::PerShape(plans) => {
                 let plan = plans.plan(&self.symbols, &extents)?;
                 plan.check_memory(&inputs, &extents, values, limits.max_tensor_bytes)?;
-                plan.run(&inputs, limits)
+                plan.run(inputs, limits)
             }
         }
     }

@@ -71,11 +71,8 @@ impl Plan {
     }
 
     /// Runs on this thread. The limits are looked at before each operator.
-    pub(super) fn run(&self, inputs: &[Tensor], limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
-        let inputs: TVec<TValue> = inputs
-            .iter()
-            .map(|input| tensors::to_tract(input).map(TValue::from))
-            .collect::<Result<_, _>>()?;
+    pub(super) fn run(&self, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
+        let inputs: TVec<TValue> = inputs.into_iter().map(tensors::to_tract).collect::<Result<_, _>>()?;
         let mut state = TypedSimpleState::new_from_inputs(&self.plan, inputs)
             .map_err(|error| RunError::InvalidInput { reason: root_cause(&error) })?;
         let mut stopped = None;

@@ -3,6 +3,7 @@
 
 mod batching;
 mod cache;
+mod copies;
 mod execution;
 mod external_data;
 mod hostile;
