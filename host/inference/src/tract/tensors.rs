@@ -91,6 +91,8 @@ fn texts(shape: &[usize], tensor: &Tensor) -> Result<tract::Tensor, RunError> {
 pub(super) fn longest_text(tensors: &[Tensor]) -> u64 {
     let texts = tensors.iter().filter(|tensor| tensor.datatype() == Datatype::Bytes);
     texts.flat_map(Tensor::bytes_elements).map(|text| text.len() as u64).max().unwrap_or(0)
+}
+
 /// Whether this is the tensor of tract that the host's tensor shows.
 fn is_over(own: &tract::Tensor, datum_type: DatumType, shape: &[usize], tensor: &Tensor) -> bool {
     own.datum_type() == datum_type && own.shape() == shape && std::ptr::eq(own.as_bytes(), &tensor.data()[..])
