@@ -24,7 +24,7 @@ fn threads() -> usize {
 fn settles_at(expected: usize) -> bool {
     let patience = Instant::now() + Duration::from_secs(10);
     while threads() > expected && Instant::now() < patience {
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
     threads() <= expected
 }
