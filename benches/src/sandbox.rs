@@ -66,7 +66,7 @@ impl Loader {
     async fn compile(&self, network: &Network, folder: &Path) -> Result<std::path::PathBuf> {
         let component = folder.join("component.wasm");
         std::fs::write(&component, add_graph_section(self.generic.clone(), "model", &network.onnx))?;
-        let compiler = Compiler::new(self.modelhost.clone(), RuntimeSettings::default().compilation);
+        let compiler = Compiler::new(self.modelhost.clone(), RuntimeSettings::default().compilation, None);
         compiler.compile(&component, folder).await?;
         Ok(folder.join(examine::COMPILED_FILE))
     }
