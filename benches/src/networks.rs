@@ -59,7 +59,7 @@ impl Network {
                 Layers::of_row(&[512]).dense(4_096).relu().dense(2_048).relu().dense(10),
             ),
         };
-        let row = layers.row().iter().map(|extent| *extent as u64).collect();
+        let row = layers.input().iter().map(|extent| *extent as u64).collect();
         Network { name, title, onnx: layers.softmax(), row }
     }
 

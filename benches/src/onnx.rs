@@ -22,7 +22,7 @@ impl Layers {
     }
 
     /// The extents of one row of the input.
-    pub fn row(&self) -> &[usize] {
+    pub fn input(&self) -> &[usize] {
         &self.input
     }
 

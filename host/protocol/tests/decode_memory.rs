@@ -1,6 +1,8 @@
 //! Decoding takes memory by what a body holds, not by what it declares, and elements are written once, where they
 //! stay: measured with an allocator that counts.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
