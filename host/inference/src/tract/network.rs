@@ -99,7 +99,11 @@ impl ExecutableGraph for Network {
     }
 
     fn rows_are_independent(&self) -> bool {
-        false
+        match &self.plans {
+            Plans::Symbolic(plan) => plan.rows_are_independent(),
+            // What holds for one number of rows need not hold for another.
+            Plans::PerShape(_) => false,
+        }
     }
 
     fn run(&self, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {

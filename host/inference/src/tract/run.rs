@@ -15,6 +15,7 @@ pub(super) struct Plan {
     memory: MemoryPlan,
     /// Bytes of the longest text in the graph.
     longest_text: u64,
+    rows_are_independent: bool,
     /// The last extents and length of texts that were looked at, and their peak: requests of one client mostly have one
     /// shape.
     last_peak: parking_lot::Mutex<Option<(Vec<i64>, u64, Peak)>>,
@@ -22,8 +23,18 @@ pub(super) struct Plan {
 
 impl Plan {
     /// `longest_text` are the bytes of the longest text in the graph.
-    pub(super) fn new(plan: std::sync::Arc<TypedSimplePlan>, memory: MemoryPlan, longest_text: u64) -> Plan {
-        Plan { plan, memory, longest_text, last_peak: parking_lot::Mutex::default() }
+    pub(super) fn new(
+        plan: std::sync::Arc<TypedSimplePlan>,
+        memory: MemoryPlan,
+        longest_text: u64,
+        rows_are_independent: bool,
+    ) -> Plan {
+        Plan { plan, memory, longest_text, rows_are_independent, last_peak: parking_lot::Mutex::default() }
+    }
+
+    /// Whether it is proven that the rows of a run do not touch each other.
+    pub(super) fn rows_are_independent(&self) -> bool {
+        self.rows_are_independent
     }
 
     pub(super) fn model(&self) -> &tract_onnx::prelude::TypedModel {
