@@ -23,7 +23,7 @@ fn deploy(host: &Host, model: &str, graph: &[u8]) {
 }
 
 const CALLERS: usize = 16;
-const ROUNDS: usize = 12;
+const ROUNDS: usize = 6;
 
 /// All callers at once, each with values of its own, of one to three rows.
 fn answers_are_right(host: &Host, model: &str) {
@@ -45,7 +45,7 @@ fn answers_are_right(host: &Host, model: &str) {
 
 #[test]
 fn requests_that_come_together_share_runs_and_get_their_own_answers() {
-    let slow = onnx::layers(2.0, 1_024, 8);
+    let slow = onnx::layers(2.0, 512, 12);
     // With a delay, so that it does not depend on the machine whether they meet.
     let together = Setup::new().set("inference.dynamic_batching.max_queue_delay_microseconds", 2_000).start();
     deploy(&together, "m", &slow);
