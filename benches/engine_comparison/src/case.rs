@@ -25,7 +25,8 @@ pub enum Elements {
 
 impl Case {
     pub fn read(path: &Path) -> Result<Case> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let case: Value = serde_json::from_str(&text)?;
         Ok(Case { inputs: arrays(&case["inputs"])?, expected: arrays(&case["outputs"])? })
     }
@@ -44,7 +45,10 @@ impl Case {
             let expected = expected.elements.to_f64();
             let scale = expected.iter().fold(1.0_f64, |scale, element| scale.max(element.abs()));
             for (element, expected) in output.elements.to_f64().iter().zip(&expected) {
-                ensure!(element.is_nan() == expected.is_nan(), "output {name:?} holds {element}, not {expected}");
+                ensure!(
+                    element.is_nan() == expected.is_nan(),
+                    "output {name:?} holds {element}, not {expected}"
+                );
                 largest = largest.max((element - expected).abs() / scale);
             }
         }

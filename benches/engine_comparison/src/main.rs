@@ -34,6 +34,9 @@ struct Arguments {
     /// Seconds that each engine is measured.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// Only this engine.
+    #[arg(long)]
+    engine: Option<String>,
 }
 
 struct Loaded {
@@ -49,7 +52,8 @@ fn main() -> Result<()> {
     let case = Case::read(&arguments.case)?;
     let mut report = serde_json::Map::new();
     let mut loaded = Vec::new();
-    for (name, load) in ENGINES {
+    let wanted = |name: &str| arguments.engine.as_deref().is_none_or(|only| only == name);
+    for (name, load) in ENGINES.into_iter().filter(|(name, _)| wanted(name)) {
         match caught(|| try_out(name, load, &onnx, &case)) {
             Ok(engine) => loaded.push(engine),
             Err(error) => drop(report.insert(name.to_owned(), json!({ "error": format!("{error:#}") }))),
@@ -57,8 +61,8 @@ fn main() -> Result<()> {
     }
     let mut runs: Vec<&mut Run> = loaded.iter_mut().map(|engine| &mut engine.run).collect();
     let times = timing::alternating(&mut runs, Duration::from_secs_f64(arguments.seconds))?;
-    for (engine, median) in loaded.iter().zip(times) {
-        report.insert(engine.name.to_owned(), described(engine, median));
+    for (engine, shortest) in loaded.iter().zip(times) {
+        report.insert(engine.name.to_owned(), described(engine, shortest));
     }
     println!("{}", Value::Object(report));
     Ok(())
@@ -72,10 +76,10 @@ fn try_out(name: &'static str, load: Load, onnx: &[u8], case: &Case) -> Result<L
     Ok(Loaded { name, load_time, run, difference })
 }
 
-fn described(engine: &Loaded, median: Duration) -> Value {
+fn described(engine: &Loaded, shortest: Duration) -> Value {
     json!({
         "load_ms": engine.load_time.as_secs_f64() * 1e3,
-        "median_us": median.as_secs_f64() * 1e6,
+        "shortest_us": shortest.as_secs_f64() * 1e6,
         "difference": engine.difference,
     })
 }

@@ -1,11 +1,11 @@
 //! tract, loaded as modelhost's embedded engine loads it, but with the concrete shapes of the inputs.
 
 use anyhow::{Context, Result, bail};
+use std::sync::Arc;
 use tract_onnx::prelude::{
     DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, TValue, TVec, Tensor,
     TypedRunnableModel,
 };
-use std::sync::Arc;
 
 use crate::Run;
 use crate::case::{Array, Case, Elements};
@@ -25,7 +25,8 @@ fn plan(onnx: &[u8], case: &Case, ignore_value_info: bool) -> Result<Arc<TypedRu
     let mut model = parser.model_for_read(&mut &*onnx)?;
     let order: Vec<String> = model.inputs.iter().map(|input| model.node(input.node).name.clone()).collect();
     for (index, name) in order.iter().enumerate() {
-        let (_, array) = case.inputs.iter().find(|(input, _)| input == name).context("an input is missing")?;
+        let (_, array) =
+            case.inputs.iter().find(|(input, _)| input == name).context("an input is missing")?;
         let datum_type = match array.elements {
             Elements::Fp32(_) => DatumType::F32,
             Elements::Int64(_) => DatumType::I64,
