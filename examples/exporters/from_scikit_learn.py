@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""scikit-learn -> ONNX with skl2onnx: a forest with texts as labels, a regressor, and a table of numbers and names.
+"""scikit-learn -> ONNX with skl2onnx: a forest, a regressor, and a table with an input for each column.
 
     pip install -r requirements-scikit-learn.txt
     python from_scikit_learn.py
@@ -7,7 +7,7 @@
 
 import numpy as np
 from skl2onnx import to_onnx
-from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from skl2onnx.common.data_types import FloatTensorType
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.ensemble import GradientBoostingRegressor, RandomForestClassifier
@@ -15,7 +15,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
 from finish import finish, path
 
@@ -23,20 +23,18 @@ OPSET = {"": 17, "ai.onnx.ml": 3}
 
 
 def labels_and_probabilities(name, model, x, inputs):
-    label = model.predict(x)
-    label = label if label.dtype.kind == "i" else label.astype(object)
-    finish(name, inputs, {"label": label, "probabilities": model.predict_proba(x).astype(np.float32)})
+    finish(name, inputs, {"label": model.predict(x).astype(np.int64),
+                          "probabilities": model.predict_proba(x).astype(np.float32)})
 
 
 def wine():
-    """Texts as labels. Without `zipmap: False` the probabilities are a list of maps, which no tensor can hold.
+    """Without `zipmap: False` the probabilities are a list of maps, which no tensor can hold.
 
     No scaler before trees: they do not need one, and a last digit that is rounded otherwise moves a row to the
     other side of a split.
     """
     data = load_wine()
-    names = np.array(["barolo", "grignolino", "barbera"], dtype=object)
-    x, held_out, y, truth = train_test_split(data.data.astype(np.float32), names[data.target], random_state=0)
+    x, held_out, y, truth = train_test_split(data.data.astype(np.float32), data.target, random_state=0)
     model = make_pipeline(SimpleImputer(), RandomForestClassifier(100, random_state=0)).fit(x, y)
     print(f"wine: accuracy {model.score(held_out, truth):.3f} on {len(truth)} held-out rows")
     onnx_model = to_onnx(model, initial_types=[("measurements", FloatTensorType([None, x.shape[1]]))],
@@ -60,22 +58,19 @@ def diabetes():
 
 
 def wine_table():
-    """Numbers and names in one table: one input for each column, each of the shape [rows, 1]."""
+    """A table: one input for each column, each of the shape [rows, 1]."""
     data = load_wine(as_frame=True)
-    table = data.frame[["alcohol", "color_intensity", "proline"]].astype(np.float32)
-    table["strength"] = np.where(table.alcohol > 13, "strong", "light").astype(object)
-    x, held_out, y, truth = train_test_split(table, data.target.to_numpy(), random_state=0)
-    numbers = ["alcohol", "color_intensity", "proline"]
-    model = make_pipeline(
-        ColumnTransformer([("numbers", StandardScaler(), numbers),
-                           ("names", OneHotEncoder(handle_unknown="ignore"), ["strength"])]),
-        LogisticRegression(max_iter=1000)).fit(x, y)
+    columns = ["alcohol", "color_intensity", "proline"]
+    x, held_out, y, truth = train_test_split(data.frame[columns].astype(np.float32), data.target.to_numpy(),
+                                             random_state=0)
+    model = make_pipeline(ColumnTransformer([("scaled", StandardScaler(), ["color_intensity", "proline"]),
+                                             ("as_it_is", "passthrough", ["alcohol"])]),
+                          LogisticRegression(max_iter=1000)).fit(x, y)
     print(f"wine_table: accuracy {model.score(held_out, truth):.3f} on {len(truth)} held-out rows")
-    types = [(name, FloatTensorType([None, 1])) for name in numbers] + [("strength", StringTensorType([None, 1]))]
-    onnx_model = to_onnx(model, initial_types=types, target_opset=OPSET, options={id(model): {"zipmap": False}})
+    onnx_model = to_onnx(model, initial_types=[(name, FloatTensorType([None, 1])) for name in columns],
+                         target_opset=OPSET, options={id(model): {"zipmap": False}})
     path("wine_table").write_bytes(onnx_model.SerializeToString())
-    inputs = {name: held_out[[name]].to_numpy(np.float32) for name in numbers}
-    inputs["strength"] = held_out[["strength"]].to_numpy(object)
+    inputs = {name: held_out[[name]].to_numpy() for name in columns}
     labels_and_probabilities("wine_table", model, held_out, inputs)
 
 
