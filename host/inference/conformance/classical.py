@@ -395,6 +395,16 @@ def reduction_cases():
                         case(operator, [x, np.array(axes, np.int64)], domain="", default=pick.choice([18, 20]), constants=(1,),
                              keepdims=keep)
                     case(operator, [x], domain="", default=pick.choice([13, 18]), keepdims=keep)
+    for operator in ("ArgMax", "ArgMin"):
+        for dtype in (np.float32, np.float64):
+            for shape in ((6, 4), (3, 4, 5), (7,)):
+                x = rng.integers(-3, 3, shape).astype(dtype)  # many are equal
+                x[rng.random(shape) < 0.1] = np.inf
+                for axis in (0, -1, len(shape) // 2):
+                    for keep in (0, 1):
+                        for last in (0, 1):
+                            case(operator, [x], domain="", default=pick.choice([12, 13, 18]), axis=axis, keepdims=keep,
+                                 select_last_index=last)
     for dtype in (np.float32, np.float64):
         case("Sigmoid", [floats(4, 5, scale=20).astype(dtype)], domain="")
         case("Sigmoid", [np.array([np.inf, -np.inf, 0, 1e30, -1e30], dtype)], domain="")

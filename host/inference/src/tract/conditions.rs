@@ -17,6 +17,11 @@ pub(super) fn refusal(node: &NodeProto) -> Option<&'static str> {
             node.text_is("coordinate_transformation_mode", "half_pixel", &["align_corners"]),
             "coordinate_transformation_mode align_corners",
         ),
+        // What exports of nearest neighbours have: one input, from its start to its end.
+        "Scan" => (
+            node.number("num_scan_inputs") != 1 || node.0.attribute.len() != SCAN_ATTRIBUTES,
+            "another use than one input in its order",
+        ),
         // tract describes the result wrongly where extents are free.
         "Slice" => (node.attribute("starts").is_some(), "starts as an attribute"),
         "SpaceToDepth" => (!node.text_is("mode", "DCR", &["DCR"]), "mode"),
@@ -28,6 +33,8 @@ pub(super) fn refusal(node: &NodeProto) -> Option<&'static str> {
 
 /// Only what the cases cover: other activations and clipping are not in them.
 const RECURRENT_ATTRIBUTES: [&str; 4] = ["direction", "hidden_size", "layout", "linear_before_reset"];
+/// The body and the number of inputs: anything else changes axes or directions.
+const SCAN_ATTRIBUTES: usize = 2;
 const SEQUENCE_LENGTHS: usize = 4;
 const PEEPHOLES: usize = 7;
 

@@ -122,6 +122,7 @@ pub const STANDARD_OPERATORS: &[&str] = &[
     "RotaryEmbedding",
     "Round",
     "STFT",
+    "Scan",
     "ScatterElements",
     "ScatterND",
     "Selu",

@@ -154,10 +154,11 @@ for model, name, shape, convert, options in [
 
 
 def plain(value):
-    """Numbers of Python: the converter of HistGradientBoosting gives numpy's, which onnx does not take."""
+    """Numbers of Python: the converter of HistGradientBoosting gives numpy's and booleans, which onnx does not take."""
     if isinstance(value, (list, np.ndarray)):
         return [plain(element) for element in value]
-    return value.item() if isinstance(value, np.generic) else value
+    number = value.item() if isinstance(value, np.generic) else value
+    return int(number) if isinstance(number, bool) else number
 
 
 make_node = container.make_node
@@ -462,7 +463,7 @@ def linear():
         case(f"logistic-{name}", LogisticRegression(max_iter=300), data)
         case(f"scaled-logistic-{name}", scaled(LogisticRegression()), data)
         case(f"logistic-ovr-{name}", OneVsRestClassifier(LogisticRegression(max_iter=100)), data)
-        case(f"linear-svc-{name}", scaled(LinearSVC(max_iter=200)), data, options=False)
+        case(f"linear-svc-{name}", LinearSVC(max_iter=200), data, options=False)
         case(f"sgd-hinge-{name}", scaled(SGDClassifier(random_state=0)), data)
         case(f"sgd-log-{name}", scaled(SGDClassifier(loss="log_loss", random_state=0)), data)
         case(f"sgd-huber-{name}", scaled(SGDClassifier(loss="modified_huber", random_state=0)), data)

@@ -1,4 +1,4 @@
 //! What is refused, and why.
 
-/// Cases with an operator that this engine does not run.
-pub const REFUSED: &[&str] = &[];
+/// Cases with an operator that this engine does not run: shapes that depend on values, and functions of the model's own.
+pub const REFUSED: &[&str] = &["impute-knn"];

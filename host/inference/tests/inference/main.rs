@@ -17,4 +17,5 @@ mod operators;
 mod running;
 mod scripted;
 mod texts;
+mod trees;
 mod values;

@@ -91,7 +91,7 @@ fn an_operator_that_does_not_take_texts_is_refused() {
 fn the_length_of_texts_counts() {
     let long = "x".repeat(1 << 20);
     let graph = load(&lookup().build()).unwrap();
-    let few = RunLimits { max_tensor_bytes: 1 << 22, ..limits() };
+    let few = RunLimits { max_tensor_bytes: 1 << 21, ..limits() };
     graph.run(vec![words(&[3], &["one", "two", "one"])], &few).unwrap();
     let error = graph.run(vec![words(&[3], &["one", &long, "one"])], &few).unwrap_err();
     assert!(matches!(error, RunError::TooLarge { .. }), "{error}");

@@ -15,8 +15,6 @@ use super::values;
 
 pub(super) fn cast(_context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let to = node.get_attr::<DatumType>("to")?;
-    // tract computes with dimensions wherever ONNX has INT64.
-    let to = if to == DatumType::I64 { DatumType::TDim } else { to };
     Ok((expand(Cast { to }), Vec::new()))
 }
 
@@ -38,25 +36,29 @@ impl Expansion for Cast {
     ) -> InferenceResult {
         check_input_arity(inputs, 1)?;
         check_output_arity(outputs, 1)?;
-        solver.equals(&outputs[0].datum_type, self.to)?;
+        solver.given(&inputs[0].datum_type, move |solver, from| {
+            solver.equals(&outputs[0].datum_type, self.result(from))
+        })?;
         solver.equals(&outputs[0].rank, &inputs[0].rank)?;
         solver.equals(&outputs[0].shape, &inputs[0].shape)
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
         let from = model.outlet_fact(inputs[0])?.datum_type;
-        let (text, dimension) = (DatumType::String, DatumType::TDim);
-        match (from, self.to) {
+        match (from, self.result(from)) {
             (from, to) if from == to => Ok(inputs.into()),
             (_, DatumType::String) => wired(ToText, prefix, model, inputs),
-            (DatumType::String, DatumType::TDim) => {
-                let numbers =
-                    wired(OfText { to: DatumType::I64 }, &format!("{prefix}.number"), model, inputs)?;
-                model.wire_node(prefix, number_cast(dimension), &numbers)
-            }
-            (from, to) if from == text => wired(OfText { to }, prefix, model, inputs),
+            (DatumType::String, to) => wired(OfText { to }, prefix, model, inputs),
             (_, to) => model.wire_node(prefix, number_cast(to), inputs),
         }
+    }
+}
+
+impl Cast {
+    /// tract computes with dimensions, which are expressions, where ONNX has INT64: those stay what they are. Numbers stay
+    /// numbers, of which there may be one for each row.
+    fn result(&self, from: DatumType) -> DatumType {
+        if self.to == DatumType::I64 && from == DatumType::TDim { from } else { self.to }
     }
 }
 

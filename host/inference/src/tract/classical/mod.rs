@@ -13,6 +13,7 @@ mod encoders;
 mod labels;
 mod linear;
 mod operator;
+mod places;
 mod post_transform;
 mod reductions;
 mod scaling;
@@ -28,6 +29,8 @@ use tract_onnx::prelude::TypedNode;
 pub(super) fn onnx() -> Onnx {
     let mut onnx = tract_onnx::onnx();
     let register = &mut onnx.op_register;
+    register.insert("ArgMax", places::arg_max);
+    register.insert("ArgMin", places::arg_min);
     register.insert("ArrayFeatureExtractor", columns::array_feature_extractor);
     register.insert("Binarizer", scaling::binarizer);
     register.insert("Cast", casts::cast);

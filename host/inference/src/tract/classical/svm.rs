@@ -75,8 +75,9 @@ impl Kernel {
                 let distances = self.vectors.chunks_exact(self.columns);
                 let distances = distances
                     .map(|vector| dense::sum_of(row, vector, |x, vector| (x - vector) * (x - vector)));
-                output.extend(distances.map(|distance| (-self.gamma * distance).exp()));
+                output.extend(distances.map(|distance| -self.gamma * distance));
             }
+            dense::exponentials(output);
             return Ok(());
         }
         output.resize(rows.len() / self.columns * self.count(), 0.0);
@@ -92,7 +93,10 @@ impl Kernel {
             KernelType::Poly => {
                 output.iter_mut().for_each(|product| *product = argument(*product).powf(self.degree))
             }
-            KernelType::Sigmoid => output.iter_mut().for_each(|product| *product = argument(*product).tanh()),
+            KernelType::Sigmoid => {
+                output.iter_mut().for_each(|product| *product = argument(*product));
+                dense::hyperbolic_tangents(output);
+            }
             KernelType::Linear | KernelType::Rbf => {}
         }
         Ok(())

@@ -82,6 +82,9 @@ impl<T: Number> Layout<T> {
             builder.open.push((*root, slot));
             builder.place_open(&leaves)?;
         }
+        // What the walk relies on without looking.
+        let exists = |node: &Node<T>| ((node.next + (node.tag & TESTS)) as usize) < builder.nodes.len();
+        ensure!(builder.nodes.iter().all(exists), "a branch leads nowhere");
         let features = builder.nodes.iter().map(|node| node.feature as usize + 1).max().unwrap_or(0);
         let asks_for_missing = builder.nodes.iter().any(|node| node.tag & MISSING_STAYS != 0);
         Ok(Layout {
@@ -218,11 +221,17 @@ impl<T: Number> Builder<'_, T> {
         self.slots[index] = Some(slot);
         let missing = branch.missing_passes;
         let number = |threshold: &f64| T::from_double(*threshold);
+        // Nothing passes a comparison with NaN: all values have to stay on the side of those that fail.
+        let swappable = |number: T, threshold: f64| if threshold.is_nan() { T::infinity() } else { number };
         match &branch.test {
             Test::AtMost(threshold) => self.split(branch, slot, number(threshold), missing, false),
             Test::Below(threshold) => self.split(branch, slot, number(threshold).below(), missing, false),
-            Test::AtLeast(threshold) => self.split(branch, slot, number(threshold).below(), !missing, true),
-            Test::Above(threshold) => self.split(branch, slot, number(threshold), !missing, true),
+            Test::AtLeast(threshold) => {
+                self.split(branch, slot, swappable(number(threshold).below(), *threshold), !missing, true)
+            }
+            Test::Above(threshold) => {
+                self.split(branch, slot, swappable(number(threshold), *threshold), !missing, true)
+            }
             Test::Is(threshold) => self.chain(branch, slot, &[*threshold], missing, false),
             // NaN is not equal to anything: it passes without being asked for.
             Test::IsNot(threshold) => self.chain(branch, slot, &[*threshold], false, true),

@@ -95,6 +95,8 @@ impl<T: Number> Walker<'_, T> {
         }
     }
 
+    /// The leaves that these rows reach from these nodes.
+    #[inline(always)]
     fn lanes<const MISSING: bool, const N: usize>(
         &self,
         mut at: [u32; N],
@@ -102,11 +104,17 @@ impl<T: Number> Walker<'_, T> {
     ) -> [&Node<T>; N] {
         let nodes = &self.layout.nodes[..];
         let starts = rows.map(|row| row * self.columns);
+        // Once for each walk, so that no step has to look.
+        assert!(starts.iter().all(|start| start + self.layout.features <= self.x.len()), "a row is cut off");
+        assert!(at.iter().all(|at| (*at as usize) < nodes.len()), "a tree begins nowhere");
         loop {
             let mut moved = 0;
             for lane in 0..N {
-                let node = &nodes[at[lane] as usize];
-                let value = self.x[starts[lane] + node.feature as usize];
+                // SAFETY: `at` is a root, which was checked above, or what a node led to: `Layout::new` gives every node
+                // that leads somewhere a `next` that exists, and a node after it where it has a test.
+                let node = unsafe { nodes.get_unchecked(at[lane] as usize) };
+                // SAFETY: `Layout::features` is above the feature of every node, and the row has as many columns.
+                let value = unsafe { *self.x.get_unchecked(starts[lane] + node.feature as usize) };
                 // NaN is not at most anything.
                 #[allow(clippy::neg_cmp_op_on_partial_ord, reason = "NaN has to be on the other side")]
                 let mut is_above = u32::from(!(value <= node.threshold));

@@ -1,0 +1,135 @@
+//! ArgMax and ArgMin of FP32 and FP64, with which most exports choose a label: tract's cost more than the model before them.
+//! For all other types they stay tract's.
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::prelude::{Datum, DatumType, SpecialOps, TDim, TValue, TVec, TractResult, TypedModel};
+use tract_onnx::tract_core::internal::{AxisOp, OutletId, StaticName, bail, ensure, format_err, tvec};
+use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
+use tract_onnx::tract_hir::internal::{Expansion, expand};
+
+use super::attributes::integer;
+use super::operator::{Built, Described, KeptAxes, Operator, of_tract, wired};
+use super::values;
+
+pub(super) fn arg_max(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    built(context, node, "ArgMax")
+}
+
+pub(super) fn arg_min(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    built(context, node, "ArgMin")
+}
+
+fn built(context: &ParsingContext<'_>, node: &NodeProto, name: &'static str) -> Built {
+    let search = Search {
+        of_tract: of_tract(context, node)?,
+        name,
+        axis: integer(node, "axis", 0)?,
+        keeps_dimension: integer(node, "keepdims", 1)? != 0,
+        takes_last: integer(node, "select_last_index", 0)? != 0,
+    };
+    Ok((expand(search), Vec::new()))
+}
+
+#[derive(Clone, Debug)]
+struct Search {
+    of_tract: Box<dyn Expansion>,
+    name: &'static str,
+    axis: i64,
+    keeps_dimension: bool,
+    takes_last: bool,
+}
+
+impl Expansion for Search {
+    fn name(&self) -> StaticName {
+        self.name.into()
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        solver: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        self.of_tract.rules(solver, inputs, outputs)
+    }
+
+    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+        let fact = model.outlet_fact(inputs[0])?;
+        if ![DatumType::F32, DatumType::F64].contains(&fact.datum_type) {
+            return self.of_tract.wire(prefix, model, inputs);
+        }
+        let rank = fact.rank();
+        let axis = if self.axis < 0 { self.axis.saturating_add(rank as i64) } else { self.axis };
+        let axis = usize::try_from(axis).ok().filter(|axis| *axis < rank);
+        let axis = axis.ok_or_else(|| format_err!("{}: there is no axis {}", self.name, self.axis))?;
+        let place = Place { name: self.name, axis, takes_last: self.takes_last };
+        let mut wire = wired(place, prefix, model, inputs)?;
+        if !self.keeps_dimension {
+            wire = model.wire_node(format!("{prefix}.without-{axis}"), AxisOp::Rm(axis), &wire)?;
+        }
+        Ok(wire)
+    }
+}
+
+/// Where the largest or the smallest number along an axis is. The axis stays, with one element.
+#[derive(Clone, Debug)]
+struct Place {
+    name: &'static str,
+    axis: usize,
+    /// Of equal numbers the last one counts, not the first one.
+    takes_last: bool,
+}
+
+impl Operator for Place {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn outputs(&self, inputs: &[Described]) -> TractResult<TVec<Described>> {
+        let [input] = inputs else { bail!("{} takes one input", self.name) };
+        let mut shape = input.shape.clone();
+        shape[self.axis] = TDim::from(1);
+        Ok(tvec!(Described { datum_type: DatumType::I64, shape }))
+    }
+
+    fn kept_axes(&self, _inputs: &[Described]) -> KeptAxes {
+        KeptAxes::Leading(self.axis)
+    }
+
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        match inputs[0].datum_type() {
+            DatumType::F32 => self.places::<f32>(&inputs[0]),
+            _ => self.places::<f64>(&inputs[0]),
+        }
+    }
+}
+
+impl Place {
+    fn places<T: Datum + Copy + PartialOrd>(&self, input: &TValue) -> TractResult<TVec<TValue>> {
+        let mut shape: TVec<usize> = input.shape().into();
+        let length = std::mem::replace(&mut shape[self.axis], 1);
+        ensure!(length > 0 || shape.contains(&0), "{}: there is nothing to choose from", self.name);
+        let inner: usize = shape[self.axis..].iter().product();
+        let is_better = match (self.name, self.takes_last) {
+            ("ArgMax", false) => |new: T, old: T| new > old,
+            ("ArgMax", true) => |new: T, old: T| new >= old,
+            (_, false) => |new: T, old: T| new < old,
+            (_, true) => |new: T, old: T| new <= old,
+        };
+        let mut places = Vec::with_capacity(shape.iter().product());
+        let numbers = values::elements::<T>(input)?;
+        for block in numbers.chunks_exact((length * inner).max(1)) {
+            for offset in 0..inner {
+                let mut best = 0;
+                for place in 1..length {
+                    if is_better(block[place * inner + offset], block[best * inner + offset]) {
+                        best = place;
+                    }
+                }
+                places.push(best as i64);
+            }
+        }
+        Ok(tvec!(values::tensor(&shape, places)?))
+    }
+}
