@@ -2,23 +2,30 @@
 //! from one run on one machine; read the ratios. `cargo xtask bench` builds everything and starts this.
 
 mod bare_hyper;
-mod layers;
+mod client;
+mod direct;
+mod http;
 mod load;
 mod networks;
+mod onnx;
+mod report;
+mod sandbox;
 mod servers;
 mod timing;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, Subcommand};
-use comfy_table::Table;
-use comfy_table::presets::ASCII_MARKDOWN;
-use serde_json::json;
+use clap::{Parser, Subcommand, ValueEnum};
+use modelhost_core::EngineName;
+use modelhost_inference::{Engines, InferenceSettings};
 
-use crate::load::{Target, Throughput};
-use crate::networks::Network;
+use crate::http::Field;
+use crate::networks::{Network, NetworkName};
+use crate::report::{OnEngine, Report};
+use crate::sandbox::Loader;
+use crate::servers::Python;
 use crate::timing::Effort;
 
 #[derive(Parser)]
@@ -26,9 +33,18 @@ use crate::timing::Effort;
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Seconds that each measurement runs.
-    #[arg(long, default_value_t = 4.0)]
+    /// Seconds that each measurement runs
+    #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// Parts to measure, beside the engines alone; all of them where none is named
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Networks; all of them where none is named
+    #[arg(long, value_delimiter = ',')]
+    network: Vec<NetworkName>,
+    /// Engines: tract, onnxruntime; all that this machine has where none is named
+    #[arg(long, value_delimiter = ',', value_parser = engine)]
+    engine: Vec<EngineName>,
 }
 
 #[derive(Subcommand)]
@@ -41,50 +57,100 @@ enum Command {
     },
 }
 
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The engines and nothing else.
+    Engine,
+    /// Through wasi-nn, in this process.
+    Sandbox,
+    /// Through HTTP, beside other servers.
+    Http,
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if let Some(Command::BareHyper { answer_bytes }) = arguments.command {
         return bare_hyper::serve(answer_bytes).await;
     }
-    let effort = Effort {
-        warm_up: Duration::from_secs_f64(arguments.seconds / 4.0),
-        measure: Duration::from_secs_f64(arguments.seconds),
-    };
-    let modelhost = built("MODELHOST_BINARY")?;
-    let generic = built("MODELHOST_PLUGINS")?.join("onnx.wasm");
-    let generic = std::fs::read(&generic).with_context(|| format!("cannot read {}", generic.display()))?;
-    let networks = [networks::tiny(), networks::million()];
-    let mut layers = Table::new();
-    layers.load_style(ASCII_MARKDOWN).set_header([
-        "network",
-        "layer",
-        "median µs",
-        "p99 µs",
-        "over the engine µs",
-    ]);
-    let mut rates = Table::new();
-    rates.load_style(ASCII_MARKDOWN).set_header([
-        "network",
-        "connections",
-        "server",
-        "requests/s",
-        "median µs",
-        "p99 µs",
-        "of bare hyper",
-    ]);
-    for network in &networks {
-        eprintln!("measuring {} …", network.name);
-        let times = layers::measure(network, &modelhost, &generic, effort).await?;
-        let folder = tempfile::tempdir()?;
-        let server = serve(&modelhost, network, folder.path())?;
-        let target = target(&server.address, network)?;
-        let one = load::run(&target, 1, effort).await?;
-        add_layers(&mut layers, network, &times, &one);
-        add_rates(&mut rates, network, &target, effort).await?;
+    let began = Instant::now();
+    let bench = Bench::new(&arguments)?;
+    let mut report = Report::default();
+    for name in selected(&arguments.network, NetworkName::value_variants()) {
+        bench.measure(&Network::make(name), &mut report).await?;
     }
-    println!("{layers}\n\n{rates}");
+    report.print();
+    println!("All of it took {} seconds.", began.elapsed().as_secs());
     Ok(())
+}
+
+/// What is measured, and with what.
+struct Bench {
+    effort: Effort,
+    parts: Vec<Part>,
+    engines: Vec<EngineName>,
+    loader: Loader,
+    python: Option<Python>,
+}
+
+impl Bench {
+    fn new(arguments: &Arguments) -> Result<Bench> {
+        let generic = built("MODELHOST_PLUGINS")?.join("onnx.wasm");
+        let engines = Engines::discover(&InferenceSettings::default()).map_err(anyhow::Error::msg)?;
+        Ok(Bench {
+            effort: Effort::of_seconds(arguments.seconds),
+            parts: selected(&arguments.only, Part::value_variants()),
+            engines: selected(&arguments.engine, &EngineName::ALL),
+            loader: Loader {
+                engines,
+                modelhost: built("MODELHOST_BINARY")?,
+                generic: std::fs::read(&generic)
+                    .with_context(|| format!("cannot read {}", generic.display()))?,
+            },
+            python: python(),
+        })
+    }
+
+    async fn measure(&self, network: &Network, report: &mut Report) -> Result<()> {
+        let mut engines = Vec::new();
+        for engine in self.engines.iter().copied() {
+            eprintln!("measuring {} on {engine} …", network.title);
+            match self.loader.engines.get(engine) {
+                Err(reason) => report.add_missing(network, engine, reason),
+                Ok(library) => {
+                    let graph = library.load(&network.onnx)?;
+                    let direct = direct::measure(&graph, network, self.effort)?;
+                    engines.push(OnEngine { engine, direct });
+                }
+            }
+        }
+        for on in &engines {
+            report.add_direct(network, on);
+            if self.parts.contains(&Part::Sandbox) {
+                let times = self.loader.measure(network, on.engine, self.effort).await?;
+                report.add_sandbox(network, on, &times);
+            }
+        }
+        if self.parts.contains(&Part::Http) {
+            eprintln!("measuring {} over HTTP …", network.title);
+            let names: Vec<EngineName> = engines.iter().map(|on| on.engine).collect();
+            let modelhost = &self.loader.modelhost;
+            let field = Field { modelhost, python: self.python.as_ref(), engines: &names };
+            report.add_servers(network, &engines, &field.measure(network, self.effort).await?);
+        }
+        Ok(())
+    }
+}
+
+/// What was named, or everything.
+fn selected<T: Copy>(named: &[T], all: &[T]) -> Vec<T> {
+    if named.is_empty() { all.to_vec() } else { named.to_vec() }
+}
+
+fn engine(name: &str) -> Result<EngineName, String> {
+    let known = EngineName::ALL.into_iter().find(|engine| engine.as_str() == name);
+    known.ok_or_else(|| "expected tract or onnxruntime".to_owned())
 }
 
 fn built(variable: &str) -> Result<PathBuf> {
@@ -93,68 +159,11 @@ fn built(variable: &str) -> Result<PathBuf> {
         .with_context(|| format!("{variable} is not set: run `cargo xtask bench`"))
 }
 
-fn serve(modelhost: &Path, network: &Network, folder: &Path) -> Result<servers::Server> {
-    let onnx = folder.join("model.onnx");
-    std::fs::write(&onnx, &network.onnx)?;
-    let server = servers::modelhost(modelhost, folder)?;
-    servers::push(modelhost, &server, "bench", &onnx)?;
-    Ok(server)
-}
-
-fn target(address: &str, network: &Network) -> Result<Target> {
-    let row: Vec<f32> = (0..network.inputs).map(|index| index as f32 / 64.0).collect();
-    let body =
-        json!({"inputs": [{"name": "x", "shape": [1, network.inputs], "datatype": "FP32", "data": row}]});
-    Ok(Target {
-        address: address.to_owned(),
-        path: "/v2/models/bench/infer".to_owned(),
-        body: serde_json::to_vec(&body)?.into(),
+/// The server in Python, where `cargo xtask bench` could prepare one.
+fn python() -> Option<Python> {
+    let path = |variable| std::env::var_os(variable).map(PathBuf::from);
+    Some(Python {
+        interpreter: path("MODELHOST_BENCH_PYTHON")?,
+        script: path("MODELHOST_BENCH_PYTHON_SERVER")?,
     })
-}
-
-fn add_layers(table: &mut Table, network: &Network, times: &layers::LayerTimes, http: &Throughput) {
-    let rows = [
-        ("engine, called directly", times.engine),
-        ("wasi-nn, instance used again", times.reused),
-        ("wasi-nn, fresh instance", times.fresh),
-        ("whole call in the host", times.call),
-        ("HTTP on loopback, one connection", http.times),
-    ];
-    for (layer, layer_times) in rows {
-        let over = layer_times.median.as_secs_f64() - times.engine.median.as_secs_f64();
-        table.add_row([
-            network.name.to_owned(),
-            layer.to_owned(),
-            microseconds(layer_times.median),
-            microseconds(layer_times.p99),
-            format!("{:.1}", over * 1e6),
-        ]);
-    }
-}
-
-/// Alternates the two servers, so that both see the same moments of a noisy machine.
-async fn add_rates(table: &mut Table, network: &Network, modelhost: &Target, effort: Effort) -> Result<()> {
-    let answer = load::answer(modelhost).await?;
-    let bare = servers::bare_hyper(answer.len())?;
-    let yardstick = Target { address: bare.address.clone(), ..modelhost.clone() };
-    for connections in [1, 16] {
-        let theirs = load::run(&yardstick, connections, effort).await?;
-        let ours = load::run(modelhost, connections, effort).await?;
-        for (name, result) in [("bare hyper", theirs), ("modelhost", ours)] {
-            table.add_row([
-                network.name.to_owned(),
-                connections.to_string(),
-                name.to_owned(),
-                format!("{:.0}", result.requests_per_second),
-                microseconds(result.times.median),
-                microseconds(result.times.p99),
-                format!("{:.0} %", 100.0 * result.requests_per_second / theirs.requests_per_second),
-            ]);
-        }
-    }
-    Ok(())
-}
-
-fn microseconds(time: Duration) -> String {
-    format!("{:.1}", time.as_secs_f64() * 1e6)
 }

@@ -1,94 +1,88 @@
-//! The networks that are measured, made as ONNX files with fixed weights.
+//! The networks that are measured, and a request for each.
 
-use prost::Message as _;
-use tract_onnx::pb;
-use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
+use anyhow::Result;
+use bytes::Bytes;
+use clap::ValueEnum;
+use modelhost_core::{Datatype, Tensor};
+use serde_json::json;
+
+use crate::onnx::Layers;
+
+/// A network by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NetworkName {
+    /// Logistic regression: 15 parameters.
+    Tiny,
+    /// A perceptron of 993,994 parameters.
+    Perceptron,
+    /// A convolutional network of 22 million floating-point operations.
+    Convolution,
+    /// A perceptron of 10.5 million parameters, 42 MB, whose time is that of reading them: rows that run together
+    /// share it.
+    Wide,
+}
 
 /// A network to measure.
 pub struct Network {
-    /// For the table.
-    pub name: &'static str,
-    /// Elements of one input row.
-    pub inputs: usize,
-    /// The ONNX file.
+    /// Which one.
+    pub name: NetworkName,
+    /// For the tables.
+    pub title: &'static str,
+    /// The ONNX file: the input `x` and the output `y`, whose first dimension is free.
     pub onnx: Vec<u8>,
+    /// The extents of one row of the input.
+    row: Vec<u64>,
 }
 
-/// Logistic regression: 4 inputs, 3 outputs, 15 parameters.
-pub fn tiny() -> Network {
-    Network { name: "tiny (15 parameters)", inputs: 4, onnx: perceptron(&[4, 3]) }
-}
-
-/// A perceptron of 64, 1024, 896 and 10 units: 993,994 parameters.
-pub fn million() -> Network {
-    Network { name: "perceptron (994 k parameters)", inputs: 64, onnx: perceptron(&[64, 1024, 896, 10]) }
-}
-
-/// Fully connected layers of these widths, with Relu between and Softmax after them. The first dimension of
-/// the input `x` and of the output `y` is free.
-fn perceptron(widths: &[usize]) -> Vec<u8> {
-    let mut graph = pb::GraphProto { name: "perceptron".to_owned(), ..Default::default() };
-    let mut value = "x".to_owned();
-    let layers = widths.len() - 1;
-    for (layer, pair) in widths.windows(2).enumerate() {
-        let (weights, bias) = (format!("w{layer}"), format!("b{layer}"));
-        graph.initializer.push(constant(&weights, &[pair[0], pair[1]]));
-        graph.initializer.push(constant(&bias, &[pair[1]]));
-        let sum = format!("sum{layer}");
-        graph.node.push(node("Gemm", &[&value, &weights, &bias], &sum));
-        let last = layer + 1 == layers;
-        value = if last { "y".to_owned() } else { format!("layer{layer}") };
-        graph.node.push(node(if last { "Softmax" } else { "Relu" }, &[&sum], &value));
+impl Network {
+    /// Makes a network, which is the same in every run.
+    pub fn make(name: NetworkName) -> Network {
+        let (title, layers) = match name {
+            NetworkName::Tiny => ("tiny (15 parameters)", Layers::of_row(&[4]).dense(3)),
+            NetworkName::Perceptron => (
+                "perceptron (994 k parameters)",
+                Layers::of_row(&[64]).dense(1_024).relu().dense(896).relu().dense(10),
+            ),
+            NetworkName::Convolution => (
+                "convolution (22 MFLOP)",
+                Layers::of_row(&[3, 32, 32])
+                    .convolution(16, 1)
+                    .convolution(32, 2)
+                    .convolution(64, 1)
+                    .convolution(64, 2)
+                    .convolution(64, 1)
+                    .average()
+                    .dense(10),
+            ),
+            NetworkName::Wide => (
+                "wide (10.5 M parameters)",
+                Layers::of_row(&[512]).dense(4_096).relu().dense(2_048).relu().dense(10),
+            ),
+        };
+        let row = layers.input().iter().map(|extent| *extent as u64).collect();
+        Network { name, title, onnx: layers.softmax(), row }
     }
-    graph.input.push(description("x", widths[0]));
-    graph.output.push(description("y", widths[layers]));
-    let model = pb::ModelProto {
-        ir_version: 8,
-        opset_import: vec![pb::OperatorSetIdProto { domain: String::new(), version: 13 }],
-        graph: Some(graph),
-        ..Default::default()
-    };
-    model.encode_to_vec()
-}
 
-fn node(operator: &str, inputs: &[&str], output: &str) -> pb::NodeProto {
-    pb::NodeProto {
-        op_type: operator.to_owned(),
-        input: inputs.iter().map(|name| (*name).to_owned()).collect(),
-        output: vec![output.to_owned()],
-        ..Default::default()
+    fn values(&self, rows: u64) -> impl Iterator<Item = f32> {
+        let elements = rows * self.row.iter().product::<u64>();
+        (0..elements).map(|index| (index % 64) as f32 / 64.0)
     }
-}
 
-fn constant(name: &str, shape: &[usize]) -> pb::TensorProto {
-    let elements: usize = shape.iter().product();
-    // Small, of both signs, and the same in every run.
-    let weight = |index: usize| ((index * 7_919 % 201) as f32 - 100.0) / 1_000.0;
-    pb::TensorProto {
-        name: name.to_owned(),
-        dims: shape.iter().map(|extent| *extent as i64).collect(),
-        data_type: pb::tensor_proto::DataType::Float as i32,
-        raw_data: (0..elements).flat_map(|index| weight(index).to_le_bytes()).collect(),
-        ..Default::default()
+    fn shape(&self, rows: u64) -> Vec<u64> {
+        [&[rows], &self.row[..]].concat()
     }
-}
 
-fn description(name: &str, width: usize) -> pb::ValueInfoProto {
-    let dimension = |value| Dimension { value: Some(value), ..Default::default() };
-    let shape = pb::TensorShapeProto {
-        dim: vec![
-            dimension(dimension::Value::DimParam("batch".to_owned())),
-            dimension(dimension::Value::DimValue(width as i64)),
-        ],
-    };
-    let tensor =
-        pb::type_proto::Tensor { elem_type: pb::tensor_proto::DataType::Float as i32, shape: Some(shape) };
-    pb::ValueInfoProto {
-        name: name.to_owned(),
-        r#type: Some(pb::TypeProto {
-            value: Some(pb::type_proto::Value::TensorType(tensor)),
-            ..Default::default()
-        }),
-        ..Default::default()
+    /// An input of so many rows.
+    pub fn input(&self, rows: u64) -> Result<Tensor> {
+        let data: Vec<u8> = self.values(rows).flat_map(f32::to_le_bytes).collect();
+        Ok(Tensor::new(Datatype::Fp32, self.shape(rows), data.into())?)
+    }
+
+    /// A request of one row.
+    pub fn body(&self) -> Result<Bytes> {
+        let data: Vec<f32> = self.values(1).collect();
+        let body =
+            json!({"inputs": [{"name": "x", "shape": self.shape(1), "datatype": "FP32", "data": data}]});
+        Ok(serde_json::to_vec(&body)?.into())
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
+
 /// What many runs of one thing took.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
@@ -32,11 +34,31 @@ pub struct Effort {
     pub measure: Duration,
 }
 
-/// Runs `work` again and again, first uncounted, then counted.
-pub async fn time<T>(
-    effort: Effort,
-    mut work: impl AsyncFnMut() -> anyhow::Result<T>,
-) -> anyhow::Result<Times> {
+impl Effort {
+    /// So many seconds, after a quarter of them that is not counted.
+    pub fn of_seconds(seconds: f64) -> Effort {
+        Effort { warm_up: Duration::from_secs_f64(seconds / 4.0), measure: Duration::from_secs_f64(seconds) }
+    }
+}
+
+/// Runs `work` again and again on this thread, first uncounted, then counted.
+pub fn samples<T>(effort: Effort, mut work: impl FnMut() -> Result<T>) -> Result<Vec<Duration>> {
+    let warm = Instant::now();
+    while warm.elapsed() < effort.warm_up {
+        work()?;
+    }
+    let began = Instant::now();
+    let mut samples = Vec::new();
+    while began.elapsed() < effort.measure {
+        let started = Instant::now();
+        std::hint::black_box(work()?);
+        samples.push(started.elapsed());
+    }
+    Ok(samples)
+}
+
+/// The same for work that waits.
+pub async fn time<T>(effort: Effort, mut work: impl AsyncFnMut() -> Result<T>) -> Result<Times> {
     let warm = Instant::now();
     while warm.elapsed() < effort.warm_up {
         work().await?;

@@ -1,12 +1,14 @@
 //! How an operator configures a model: it holds at once, it is durable, and what cannot be is refused in one sentence.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use modelhost_tests::artifacts;
 use modelhost_tests::component::with_graph;
 use modelhost_tests::host::{Host, Setup, wait_until};
 use modelhost_tests::http::{Request, Response};
-use modelhost_tests::inference::{behaviour, column};
+use modelhost_tests::inference::{behaviour, column, output};
 use modelhost_tests::onnx;
 use serde_json::{Value, json};
 
@@ -144,4 +146,38 @@ pub fn pending(host: &Host) -> u64 {
     let series = "nv_inference_pending_request_count{model=\"m\",version=\"1\"} ";
     let value = metrics.lines().find_map(|line| line.strip_prefix(series));
     value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+/// The engine changes back and forth under requests: each is answered, and by the end with the engine that is wanted.
+#[test]
+fn another_engine_takes_over_without_dropping_a_request() {
+    let Some(library) = artifacts::onnxruntime() else { return };
+    let host = serving(Setup::new().set("inference.onnxruntime", library));
+    let is_over = AtomicBool::new(false);
+    let answered = thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut connection = host.connect();
+                    let mut answered = 0;
+                    while !is_over.load(Ordering::Relaxed) {
+                        let answer = connection.send(&column("m", &[1.5])).unwrap().expect(200);
+                        assert_eq!(*output(&answer, "y"), json!([3.0]));
+                        answered += 1;
+                    }
+                    answered
+                })
+            })
+            .collect();
+        for engine in ["onnxruntime", "tract", "onnxruntime", "auto", "onnxruntime"] {
+            host.send(&configure(&json!({ "engine": engine }))).expect(200);
+            thread::sleep(Duration::from_millis(100));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).sum::<u64>()
+    });
+    assert!(answered > 20, "{answered} requests show nothing");
+    let host = host.kill().start();
+    assert_eq!(host.get(PATH).expect(200)["engine"], "onnxruntime");
+    host.send(&column("m", &[1.5])).expect(200);
 }

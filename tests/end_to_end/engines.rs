@@ -3,7 +3,7 @@
 use modelhost_tests::artifacts;
 use modelhost_tests::component::with_graph;
 use modelhost_tests::host::Setup;
-use modelhost_tests::onnx;
+use modelhost_tests::{inference, onnx};
 use serde_json::Value;
 
 /// A host with ONNX Runtime, or the test is left out.
@@ -60,6 +60,24 @@ fn a_graph_that_no_engine_takes_is_refused_with_the_reason_of_each() {
     }
     // Neither the machine's folders nor the library's sources are anybody's business.
     assert!(!refusal.contains("/onnxruntime"), "{refusal}");
+}
+
+#[test]
+fn a_graph_that_only_one_engine_takes_runs_on_that_one() {
+    let host = setup_or_return!().start();
+    let component = with_graph(artifacts::plugin("onnx"), "model", &onnx::operator("", "Softplus"));
+    let version = host.deploy_new("softplus", &component);
+    let answer = host.send(&inference::column("softplus", &[0.0, 3.0])).expect(200);
+    let values = inference::output(&answer, "y").as_array().unwrap();
+    assert_eq!(values.len(), 2);
+    for (value, expected) in values.iter().zip([2.0_f64.ln(), (1.0 + 3.0_f64.exp()).ln()]) {
+        assert!((value.as_f64().unwrap() - expected).abs() < 1e-5, "{answer}");
+    }
+    assert_eq!(version, 1);
+    // The same file on a host without that engine is refused, by the name of the operator.
+    let alone = Setup::new().start();
+    let refusal = alone.upload("softplus", &component).error(422);
+    assert!(refusal.contains("Softplus"), "{refusal}");
 }
 
 #[test]

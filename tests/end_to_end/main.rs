@@ -5,6 +5,7 @@
     reason = "what a test stands on has to be there: its absence is the test's failure"
 )]
 
+mod batching;
 mod cli;
 mod configuration;
 mod connections;

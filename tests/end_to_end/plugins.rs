@@ -46,6 +46,11 @@ fn the_recommender_answers_as_its_training_script() {
 }
 
 #[test]
+fn hotel_answers_as_its_training_script() {
+    assert_reference_cases("hotel");
+}
+
+#[test]
 fn a_plain_network_is_a_model() {
     let host = Host::start();
     let network = artifacts::checkout("examples/iris.onnx");

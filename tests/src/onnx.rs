@@ -25,6 +25,7 @@ pub(crate) fn varint(mut value: u64) -> Vec<u8> {
 }
 
 const FLOAT: u64 = 1;
+const INT64: u64 = 7;
 
 /// An input or output of floats with one free dimension.
 fn float_column(name: &str) -> Vec<u8> {
@@ -33,14 +34,31 @@ fn float_column(name: &str) -> Vec<u8> {
     [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
 }
 
-fn node(domain: &str, operator: &str, inputs: &[&str]) -> Vec<u8> {
+fn node(domain: &str, operator: &str, inputs: &[&str], output: &str) -> Vec<u8> {
     let inputs: Vec<u8> = inputs.iter().flat_map(|input| field(1, input.as_bytes())).collect();
-    [inputs, field(2, b"y"), field(4, operator.as_bytes()), field(7, domain.as_bytes())].concat()
+    let output = field(2, output.as_bytes());
+    field(1, &[inputs, output, field(4, operator.as_bytes()), field(7, domain.as_bytes())].concat())
 }
 
-fn model(node: &[u8], constants: &[u8]) -> Vec<u8> {
+fn floats(name: &str, shape: &[u64], values: impl Iterator<Item = f32>) -> Vec<u8> {
+    let data: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+    constant(name, FLOAT, shape, &data)
+}
+
+fn integers(name: &str, values: &[i64]) -> Vec<u8> {
+    let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    constant(name, INT64, &[values.len() as u64], &data)
+}
+
+fn constant(name: &str, element: u64, shape: &[u64], data: &[u8]) -> Vec<u8> {
+    let shape = shape.iter().flat_map(|extent| integer(1, *extent)).collect();
+    let tensor = [shape, integer(2, element), field(8, name.as_bytes()), field(9, data)];
+    field(5, &tensor.concat())
+}
+
+fn model(nodes: &[u8], constants: &[u8]) -> Vec<u8> {
     let graph = [
-        field(1, node),
+        nodes.to_vec(),
         field(2, b"g"),
         constants.to_vec(),
         field(11, &float_column("x")),
@@ -53,12 +71,73 @@ fn model(node: &[u8], constants: &[u8]) -> Vec<u8> {
 
 /// `y = factor · x`.
 pub fn multiplication(factor: f32) -> Vec<u8> {
-    let tensor =
-        [integer(1, 1), integer(2, FLOAT), field(8, b"factor"), field(9, &factor.to_le_bytes())].concat();
-    model(&node("", "Mul", &["x", "factor"]), &field(5, &tensor))
+    let factor = floats("factor", &[1], std::iter::once(factor));
+    model(&node("", "Mul", &["x", "factor"], "y"), &factor)
 }
 
 /// `y = operator(x)`, whatever that may be.
 pub fn operator(domain: &str, name: &str) -> Vec<u8> {
-    model(&node(domain, name, &["x"]), &[])
+    model(&node(domain, name, &["x"], "y"), &[])
+}
+
+/// `y = x + Σ x`: each element depends on all others.
+pub fn sum_of_rows() -> Vec<u8> {
+    let nodes = [node("", "ReduceSum", &["x", "zero"], "sum"), node("", "Add", &["x", "sum"], "y")];
+    model(&nodes.concat(), &integers("zero", &[0]))
+}
+
+/// `y = factor · x`, and beside it this many layers of this width on every element, which many elements at once pass
+/// sooner than one by one.
+pub fn layers(factor: f32, width: u64, layers: usize) -> Vec<u8> {
+    let weight = |index: u64| (index * 7_919 % 1_000) as f32 / (500 * width) as f32;
+    let weights = floats("weights", &[width, width], (0..width * width).map(weight));
+    with_detour(
+        factor,
+        width,
+        layers,
+        |before, after| node("", "MatMul", &[before, "weights"], after),
+        weights,
+    )
+}
+
+/// The same with sines, which take the same time for every element.
+pub fn sines(factor: f32, width: u64, steps: usize) -> Vec<u8> {
+    with_detour(factor, width, steps, |before, after| node("", "Sin", &[before], after), Vec::new())
+}
+
+/// `y = factor · x + 0`, where the zero comes out of a row of this width for each element, after this many steps: it is
+/// `⌊0.45 + 0.4 · sin …⌋`, which no engine finds out.
+fn with_detour(
+    factor: f32,
+    width: u64,
+    steps: usize,
+    step: impl Fn(&str, &str) -> Vec<u8>,
+    constants: Vec<u8>,
+) -> Vec<u8> {
+    let mut nodes =
+        vec![node("", "Unsqueeze", &["x", "one"], "column"), node("", "Expand", &["column", "row"], "h0")];
+    for index in 0..steps {
+        nodes.push(step(&format!("h{index}"), &format!("h{}", index + 1)));
+    }
+    nodes.extend([
+        node("", "Sin", &[&format!("h{steps}")], "sine"),
+        node("", "Mul", &["sine", "scale"], "scaled"),
+        node("", "Add", &["scaled", "offset"], "positive"),
+        node("", "Floor", &["positive"], "zeros"),
+        node("", "ReduceSum", &["zeros", "one"], "sum"),
+        node("", "Squeeze", &["sum", "one"], "zero"),
+        node("", "Mul", &["x", "factor"], "product"),
+        node("", "Add", &["product", "zero"], "y"),
+    ]);
+    let width = i64::try_from(width).unwrap();
+    let number = |name: &str, value: f32| floats(name, &[1], std::iter::once(value));
+    let more = [
+        integers("one", &[1]),
+        integers("row", &[1, width]),
+        number("factor", factor),
+        number("scale", 0.4),
+        number("offset", 0.45),
+        constants,
+    ];
+    model(&nodes.concat(), &more.concat())
 }

@@ -9,15 +9,14 @@ mod debian;
 mod rustup;
 
 use std::env;
-use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 
 use crate::workspace::Workspace;
-use crate::{environment, steps};
+use crate::{cache, environment, steps};
 
 /// What guests are compiled for; its linker emits components.
 pub const TARGET: &str = "wasm32-wasip2";
@@ -57,7 +56,7 @@ pub fn ensure(workspace: &Workspace) -> Result<GuestToolchain> {
         steps::note(&format!("{TARGET} is there{}", toolchain.origin()));
         return Ok(toolchain);
     }
-    let cache = cache_folder()?;
+    let cache = cache::folder("guest-target")?;
     fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
     let _lock = lock(&cache.join("lock"))?;
     // Another run may have finished while this one waited.
@@ -83,7 +82,7 @@ fn present(root: &Path) -> Result<Option<GuestToolchain>> {
     if rustup::has_target(root)? {
         return Ok(Some(GuestToolchain::default()));
     }
-    debian::finished(&cache_folder()?)
+    debian::finished(&cache::folder("guest-target")?)
 }
 
 fn obtain(workspace: &Workspace, cache: &Path) -> Result<GuestToolchain> {
@@ -115,17 +114,6 @@ fn lock(path: &Path) -> Result<File> {
     }
     file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
     Ok(file)
-}
-
-/// `modelhost/guest-target` in the user's cache.
-fn cache_folder() -> Result<PathBuf> {
-    let set = |name: &str| env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
-    let base = match (set("XDG_CACHE_HOME").filter(|path| path.is_absolute()), set("HOME")) {
-        (Some(cache), _) => cache,
-        (None, Some(home)) => home.join(".cache"),
-        (None, None) => bail!("neither XDG_CACHE_HOME nor HOME says where to cache the guest target"),
-    };
-    Ok(base.join("modelhost").join("guest-target"))
 }
 
 /// Whether a folder of libraries holds a standard library.

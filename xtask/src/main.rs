@@ -5,10 +5,12 @@
 
 mod answers;
 mod bench;
+mod cache;
 mod environment;
 mod guest_target;
 mod onnxruntime;
 mod plugins;
+mod python;
 mod steps;
 mod test;
 mod up;

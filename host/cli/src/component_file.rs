@@ -130,7 +130,7 @@ fn check_component(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+    fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
@@ -173,7 +173,7 @@ mod tests {
         let sample = folder.path().join("usual.json");
         std::fs::write(&sample, b"{}").unwrap();
         let mut sent = Vec::new();
-        open(&path, &[sample.clone()]).unwrap().bytes.read_to_end(&mut sent).unwrap();
+        open(&path, std::slice::from_ref(&sample)).unwrap().bytes.read_to_end(&mut sent).unwrap();
         assert_eq!(sent, add_sample_section(component, "usual", b"{}"));
         assert!(
             open(&path, &[sample.clone(), sample])

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
+use crate::log_writer::LogWriter;
+
 /// What is logged, and how it looks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -34,17 +36,19 @@ impl Default for LogSettings {
     }
 }
 
-/// Begins to log. To be called once.
+/// Begins to log. To be called once; what is given back has to be flushed at the end.
 ///
 /// # Errors
 /// A level that is none.
-pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
-    let log = fmt().with_env_filter(filter(&settings.level)?).with_writer(io::stderr);
+pub fn start(settings: &LogSettings) -> anyhow::Result<LogWriter> {
+    let writer = LogWriter::start().context("the log cannot be started")?;
+    let log = fmt().with_env_filter(filter(&settings.level)?).with_writer(writer.clone());
     let started = match settings.format {
         LogFormat::Json => log.json().flatten_event(true).try_init(),
         LogFormat::Text => log.with_ansi(is_coloured()).try_init(),
     };
-    started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
+    started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))?;
+    Ok(writer)
 }
 
 fn filter(level: &str) -> anyhow::Result<EnvFilter> {

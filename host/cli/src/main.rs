@@ -9,6 +9,7 @@ mod commands;
 mod component_file;
 mod config;
 mod failure;
+mod log_writer;
 mod logging;
 mod output;
 mod table;

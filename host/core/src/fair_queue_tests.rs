@@ -16,7 +16,9 @@ fn served(slots: usize, flows: &[(u32, u64)], turns: usize) -> Vec<u64> {
     let mut received = vec![0; flows.len()];
     let mut running = std::collections::VecDeque::new();
     for (index, id) in ids.iter().enumerate() {
-        (0..=slots).for_each(|_| drop(queue.push(*id, 0, index)));
+        for _ in 0..=slots {
+            queue.push(*id, 0, index);
+        }
     }
     for _ in 0..turns {
         while let Some((turn, index)) = queue.grant() {

@@ -1,5 +1,9 @@
 //! A tensor: element type, shape and elements, which always agree with each other.
 
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::Datatype;
@@ -11,11 +15,13 @@ pub const MAX_RANK: usize = 16;
 ///
 /// A BOOL is one byte, 0 or 1. An element of BYTES is its length (unsigned, 4 bytes, little-endian) followed
 /// by that many bytes: the layout of the Open Inference Protocol's binary form.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct Tensor {
     datatype: Datatype,
     shape: Vec<u64>,
     data: Bytes,
+    /// See [`Tensor::owner`].
+    owner: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Data and shape that do not agree.
@@ -91,7 +97,7 @@ impl Tensor {
         {
             return Err(InvalidTensor::NotBool { index, value: data[index] });
         }
-        Ok(Tensor { datatype, shape, data })
+        Ok(Tensor { datatype, shape, data, owner: None })
     }
 
     /// A tensor of byte strings.
@@ -134,6 +140,19 @@ impl Tensor {
         BytesElements { rest: &self.data }
     }
 
+    /// Remembers the value that the elements are borrowed from, so that whoever knows its type can have it back.
+    #[must_use]
+    pub fn with_owner(self, owner: Arc<dyn Any + Send + Sync>) -> Tensor {
+        Tensor { owner: Some(owner), ..self }
+    }
+
+    /// The value that the elements are borrowed from, where it is remembered and of this type: an engine that finds
+    /// its own kind of tensor here need not copy the elements. That they really are its elements is the one's to
+    /// check who uses it.
+    pub fn owner<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.owner.clone()?.downcast().ok()
+    }
+
     /// How many elements there are.
     pub fn elements(&self) -> usize {
         match self.datatype.size() {
@@ -145,6 +164,24 @@ impl Tensor {
     /// Takes the tensor apart, without copying.
     pub fn into_parts(self) -> (Datatype, Vec<u64>, Bytes) {
         (self.datatype, self.shape, self.data)
+    }
+}
+
+/// Equal values; who owns them does not matter.
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Tensor) -> bool {
+        self.datatype == other.datatype && self.shape == other.shape && self.data == other.data
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Tensor")
+            .field("datatype", &self.datatype)
+            .field("shape", &self.shape)
+            .field("data", &self.data)
+            .finish_non_exhaustive()
     }
 }
 
@@ -236,6 +273,18 @@ mod tests {
         assert!(matches!(bytes(vec![1], &[0, 0]), Err(InvalidTensor::CutOff { index: 0 })));
         assert!(matches!(bytes(vec![2], &[0, 0, 0, 0]), Err(InvalidTensor::Count { actual: 1, .. })));
         assert!(bytes(vec![0], &[]).is_ok());
+    }
+
+    #[test]
+    fn an_owner_is_given_back_as_what_it_is() {
+        let owner: Arc<Vec<u8>> = Arc::new(vec![1, 2]);
+        let data = Bytes::from_owner(owner.to_vec());
+        let tensor = Tensor::new(Datatype::Uint8, vec![2], data).unwrap();
+        assert_eq!(tensor.owner::<Vec<u8>>(), None);
+        let owned = tensor.clone().with_owner(owner.clone());
+        assert!(Arc::ptr_eq(&owned.owner::<Vec<u8>>().unwrap(), &owner));
+        assert_eq!(owned.owner::<String>(), None);
+        assert_eq!(owned, tensor);
     }
 
     #[test]

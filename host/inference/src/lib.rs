@@ -32,4 +32,4 @@ pub use onnx::external_data;
 pub use onnxruntime::OnnxRuntimeEngine;
 pub use options::{BatchingPolicy, ComputeOptions, Priority};
 pub use settings::{BatchingSettings, InferenceSettings};
-pub use tract::TractEngine;
+pub use tract::{TensorBuffer, TractEngine};

@@ -1,4 +1,5 @@
-//! A graph that is loaded, run and dropped a thousand times leaves nothing behind, on either engine. A process of its
+//! A graph that is loaded, run and dropped a thousand times leaves nothing behind, on either engine, and brings no
+//! threads. A process of its
 //! own: what other tests take and give back would be seen here.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
 
@@ -62,11 +63,35 @@ fn returns_to_where_it_was(engine: &dyn Engine) {
     assert!(after < before + SLACK_BYTES, "{}: {before} bytes before, {after} after", engine.name());
 }
 
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// A thread that has ended is seen for a moment longer.
+fn settles_at(expected: usize) -> bool {
+    let patience = Instant::now() + Duration::from_secs(10);
+    while threads() > expected && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    threads() <= expected
+}
+
+/// Graphs bring no threads of their own.
+fn threads_do_not_grow(engine: &dyn Engine) {
+    let onnx = network();
+    reload(engine, &onnx, 1);
+    let before = threads();
+    let graphs: Vec<_> = (0..20).map(|_| engine.load(&onnx).unwrap()).collect();
+    assert!(settles_at(before), "{}: {} threads for {} graphs", engine.name(), threads(), graphs.len());
+}
+
 // One after the other: each looks at the memory of the whole process.
 #[test]
 fn memory_returns_to_where_it_was_on_both_engines() {
+    threads_do_not_grow(&TractEngine::new());
     returns_to_where_it_was(&TractEngine::new());
     if let Some(engine) = onnxruntime_library::engine() {
+        threads_do_not_grow(engine);
         returns_to_where_it_was(engine);
     }
 }

@@ -4,7 +4,7 @@
 //! The text was checked by serde before (it is one whole JSON value), so tokens can be told apart by their
 //! first byte and commas need no attention.
 
-use modelhost_core::MAX_RANK;
+use modelhost_core::{InvalidTensor, MAX_RANK};
 
 /// Why `data` does not fit its shape or its datatype.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,9 @@ pub(crate) enum DataError {
     /// Flat data with too few or too many elements.
     #[error("data has {actual} elements: shape {shape:?} takes {expected}")]
     Count { actual: String, expected: u64, shape: Vec<u64> },
+    /// Elements that make no tensor, though each is right.
+    #[error(transparent)]
+    Tensor(#[from] InvalidTensor),
 }
 
 enum Token<'a> {

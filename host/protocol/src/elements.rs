@@ -1,22 +1,25 @@
-//! The elements of a tensor's `data`: one JSON scalar into the little-endian bytes of its datatype.
+//! The elements of a tensor's `data`: one JSON scalar into the little-endian bytes of its datatype, written where the
+//! engine will read it.
 //!
 //! Rules: integers are exact up to 64 bits and written without fraction or exponent; floating-point numbers
 //! round once, to the nearest, and must not overflow; BOOL is `true` or `false`; BYTES is a string, of which
 //! the UTF-8 form counts. FP16 and BF16 have no JSON form in the protocol.
 
-use modelhost_core::Datatype;
+use bytes::Bytes;
+use modelhost_core::{Datatype, Tensor};
+use modelhost_inference::TensorBuffer;
 
 use crate::data::{DataError, for_each_element};
 use crate::shortened;
 
-/// Turns `json`, one valid JSON value, into the elements of a tensor, in the layout of
-/// [`modelhost_core::Tensor`]. `elements` is the product of `shape`. `None`: the datatype has no JSON form.
+/// Turns `json`, one valid JSON value, into a tensor. `elements` is the product of `shape`. `None`: the datatype has no
+/// JSON form.
 pub(crate) fn parse_elements(
     datatype: Datatype,
     shape: &[u64],
     elements: u64,
     json: &str,
-) -> Option<Result<Vec<u8>, DataError>> {
+) -> Option<Result<Tensor, DataError>> {
     let array = JsonArray { datatype, shape, elements, json };
     Some(match datatype {
         Datatype::Bool => array.parse(parse_bool),
@@ -46,28 +49,34 @@ impl JsonArray<'_> {
     fn parse<const SIZE: usize>(
         &self,
         parse: impl Fn(&str) -> Option<[u8; SIZE]>,
-    ) -> Result<Vec<u8>, DataError> {
-        let mut data = Vec::with_capacity(SIZE * self.plausible_elements());
+    ) -> Result<Tensor, DataError> {
+        let mut buffer = self.buffer();
         for_each_element(self.json, self.shape, self.elements, |index, text| {
             let bytes = parse(text).ok_or_else(|| self.refuse(index, text))?;
-            data.extend_from_slice(&bytes);
+            if let Some(buffer) = &mut buffer {
+                buffer.push(&bytes);
+            }
             Ok(())
         })?;
-        Ok(data)
+        Ok(match buffer {
+            Some(buffer) => buffer.finish()?,
+            None => Tensor::new(self.datatype, self.shape.to_vec(), Bytes::new())?,
+        })
     }
 
-    fn parse_strings(&self) -> Result<Vec<u8>, DataError> {
+    fn parse_strings(&self) -> Result<Tensor, DataError> {
         let mut data = Vec::with_capacity(self.json.len());
         for_each_element(self.json, self.shape, self.elements, |index, text| {
             push_string(&mut data, text).ok_or_else(|| self.refuse(index, text))
         })?;
-        Ok(data)
+        Ok(Tensor::new(self.datatype, self.shape.to_vec(), data.into())?)
     }
 
-    /// The declared number of elements, or as many as the text can hold where that is less: an element
-    /// takes at least one character and a comma.
-    fn plausible_elements(&self) -> usize {
-        usize::try_from(self.elements).unwrap_or(usize::MAX).min(self.json.len() / 2)
+    /// Memory for exactly the declared elements. None where there are none, or more than the text can hold, of which
+    /// each takes at least one character and a comma: such a text is only walked through, to say what is wrong with it.
+    fn buffer(&self) -> Option<TensorBuffer> {
+        let most = self.json.len() as u64 / 2;
+        (1..=most).contains(&self.elements).then(|| TensorBuffer::new(self.datatype, self.shape.to_vec()))?
     }
 
     fn refuse(&self, index: u64, text: &str) -> DataError {

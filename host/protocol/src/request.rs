@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use bytes::Bytes;
 use modelhost_core::{Datatype, InvalidTensor, MAX_RANK, Parameter, Tensor};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -200,11 +199,9 @@ fn decode_input(input: RawInput<'_>) -> Result<(String, Tensor), DecodeError> {
     let elements = element_count(&extents)
         .ok_or_else(|| invalid(&name, &InvalidTensor::Overflow { shape: extents.clone() }))?;
     let json = data.ok_or_else(|| DecodeError::NoData { input: label() })?.get();
-    let bytes = parse_elements(datatype, &extents, elements, json)
+    let tensor = parse_elements(datatype, &extents, elements, json)
         .ok_or_else(|| DecodeError::NoJsonForm { input: label(), datatype })?
         .map_err(|error: DataError| DecodeError::Data { input: label(), message: error.to_string() })?;
-    let tensor =
-        Tensor::new(datatype, extents, Bytes::from(bytes)).map_err(|error| invalid(&name, &error))?;
     Ok((name, tensor))
 }
 

@@ -1,20 +1,30 @@
-//! Decoding takes memory by what a body holds, not by what it declares: measured with an allocator that counts.
+//! Decoding takes memory by what a body holds, not by what it declares, and elements are written once, where they
+//! stay: measured with an allocator that counts.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use modelhost_protocol::decode_request;
+use modelhost_core::{Datatype, Tensor, VersionNumber};
+use modelhost_protocol::{InferResponse, decode_request, encode_response};
 
 struct Counting;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// Of all that was ever taken, in pieces that could hold a tensor.
+static LARGE: AtomicUsize = AtomicUsize::new(0);
+const LARGE_PIECE: usize = 16 << 10;
 
 // SAFETY: every call is handed on to the system's allocator as it is; counting touches no memory of callers.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let held = HELD.fetch_add(layout.size(), Relaxed) + layout.size();
         PEAK.fetch_max(held, Relaxed);
+        if layout.size() >= LARGE_PIECE {
+            LARGE.fetch_add(layout.size(), Relaxed);
+        }
         // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
@@ -47,7 +57,34 @@ fn repeated(item: &str, count: usize) -> String {
 
 /// One test, so that nothing else allocates meanwhile.
 #[test]
-fn memory_is_a_small_multiple_of_the_body() {
+fn memory_follows_what_is_there() {
+    is_a_small_multiple_of_the_body();
+    elements_are_written_once();
+}
+
+/// An input as of an image, and the same as output: one piece of memory of its size for each direction.
+fn elements_are_written_once() {
+    let elements = 3 * 224 * 224;
+    let text: Vec<String> = (0..elements).map(|index| format!("{:?}", index as f32 / 1e5)).collect();
+    let body = input("FP32", "[1,3,224,224]", &format!("[{}]", text.join(",")));
+    let before = LARGE.load(Relaxed);
+    let request = decode_request(body.as_bytes()).unwrap();
+    assert_eq!(LARGE.load(Relaxed) - before, 4 * elements, "decoding took other memory than the tensor's");
+    let tensor = &request.inputs[0].1;
+    assert_eq!((tensor.datatype(), tensor.data().len()), (Datatype::Fp32, 4 * elements));
+    encoding_takes_one_piece(tensor);
+}
+
+fn encoding_takes_one_piece(tensor: &Tensor) {
+    let model = "m".parse().unwrap();
+    let outputs = [("y", tensor)];
+    let response = InferResponse { model: &model, version: VersionNumber(1), id: None, outputs: &outputs };
+    let before = LARGE.load(Relaxed);
+    let body = encode_response(&response).unwrap();
+    assert_eq!(LARGE.load(Relaxed) - before, body.capacity(), "encoding took more than the response");
+}
+
+fn is_a_small_multiple_of_the_body() {
     let million = 1_000_000;
     let bodies = [
         ("declared only", input("FP64", "[1000000000000]", "[1]") + &" ".repeat(1000)),

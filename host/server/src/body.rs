@@ -161,6 +161,7 @@ impl RequestBody {
         while let Some(chunk) = self.chunk(&mut deadline).await? {
             self.check_size(limits.bytes)?;
             reserve_for(&mut reserved, whole.len() + chunk.len(), budget)?;
+            make_room(&mut whole, chunk.len(), self.declared());
             whole.extend_from_slice(&chunk);
         }
         Ok(WholeBody { bytes: whole.freeze(), _reserved: reserved })
@@ -186,6 +187,21 @@ enum Taken {
     Data(Bytes),
     Other,
     End,
+}
+
+/// Makes room for a chunk and, as far as that is no more than four times what has come, for all that is declared to
+/// follow it. Otherwise for a quarter of it, or a quarter of that: so it is moved for the last time when it is still
+/// short, and a third of it at most is copied once more.
+fn make_room(whole: &mut BytesMut, chunk: usize, declared: u64) {
+    let needed = whole.len() + chunk;
+    if whole.capacity() < needed {
+        let rest = usize::try_from(declared).unwrap_or(usize::MAX);
+        let mut room = needed.saturating_add(rest);
+        while room > needed.saturating_mul(4) {
+            room = room.div_ceil(4);
+        }
+        whole.reserve(room.max(needed) - whole.len());
+    }
 }
 
 /// Keeps the reservation as large as the buffer is about to be.
@@ -233,6 +249,34 @@ fn too_slow() -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_growing_body_is_seldom_moved() {
+        const CHUNK: usize = 60_000;
+        for chunks in 2..100 {
+            let total = chunks * CHUNK;
+            let mut whole = BytesMut::with_capacity(0);
+            let mut moved = 0;
+            for received in 1..=chunks {
+                let capacity = whole.capacity();
+                make_room(&mut whole, CHUNK, (total - received * CHUNK) as u64);
+                moved += if whole.capacity() > capacity { whole.len() } else { 0 };
+                whole.extend_from_slice(&[0; CHUNK]);
+                assert!(whole.capacity() <= 4 * whole.len(), "{} for {}", whole.capacity(), whole.len());
+            }
+            assert!(moved <= total / 3 + CHUNK, "{moved} of {total} bytes were moved");
+        }
+    }
+
+    #[test]
+    fn what_is_declared_takes_no_memory() {
+        let mut whole = BytesMut::new();
+        make_room(&mut whole, 1_000, u64::MAX);
+        assert!(whole.capacity() <= 4_000, "{}", whole.capacity());
+        whole.extend_from_slice(&[0; 1_000]);
+        make_room(&mut whole, 10_000, 0);
+        assert!(whole.capacity() >= 11_000, "{}", whole.capacity());
+    }
 
     #[test]
     fn large_bodies_share_one_budget() {

@@ -22,7 +22,6 @@ pub(crate) fn difference(expected: &Tensor, actual: &Tensor) -> Result<f64, Stri
     if expected.shape() != actual.shape() {
         return Err(format!("one answers shape {:?}, the other {:?}", expected.shape(), actual.shape()));
     }
-    let numbers = |tensor: &Tensor| numbers(tensor);
     match (tolerance(datatype), numbers(expected), numbers(actual)) {
         (Some(tolerance), Some(expected), Some(actual)) => {
             Ok(expected.iter().zip(&actual).map(|(a, b)| tolerance.multiple(*a, *b)).fold(0.0, f64::max))

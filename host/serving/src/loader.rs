@@ -91,14 +91,16 @@ impl Loader {
         let (runtime, registry, record) = (self.runtime.clone(), self.registry.clone(), version.clone());
         let load = move |graph: &GraphArtifact| {
             let path = registry.artifacts().graph_path(&graph.digest);
+            let name = &graph.description.name;
+            let refused = |reason: &dyn std::fmt::Display| {
+                let message = format!("graph {name:?} does not run on {engine}: {reason}");
+                Error::new(ErrorCode::Unprocessable, message)
+            };
+            if unable(graph).contains(&engine) {
+                return Err(refused(&"it refused the graph when it was uploaded"));
+            }
             let loaded = runtime.graph_cache().get_or_load(&graph.digest, engine, || std::fs::read(&path));
-            loaded.map_err(|error| {
-                let name = &graph.description.name;
-                Error::new(
-                    ErrorCode::Unprocessable,
-                    format!("graph {name:?} does not run on {engine}: {error}"),
-                )
-            })
+            loaded.map_err(|error| refused(&error))
         };
         tokio::task::spawn_blocking(move || record.graphs.iter().map(load).collect()).await?
     }
@@ -140,6 +142,12 @@ fn samples_of(registry: &Registry, version: &Version) -> Vec<Sample> {
     })
 }
 
+/// The engines that refused a graph when it was uploaded.
+fn unable(graph: &GraphArtifact) -> Vec<EngineName> {
+    let candidates = graph.engine_choice.iter().flat_map(|choice| &choice.candidates);
+    candidates.filter(|candidate| candidate.error.is_some()).map(|candidate| candidate.engine).collect()
+}
+
 /// The graphs of a version, from their files or from the cache.
 fn graphs_of(
     registry: &Registry,
@@ -151,11 +159,8 @@ fn graphs_of(
         let path = registry.artifacts().graph_path(&graph.digest);
         let chosen = graph.engine_choice.as_ref();
         let wanted = preference.engine().or(chosen.map(|choice| choice.engine));
-        let candidates = chosen.iter().flat_map(|choice| &choice.candidates);
-        let unable = candidates.filter(|candidate| candidate.error.is_some());
-        let unable: Vec<EngineName> = unable.map(|candidate| candidate.engine).collect();
         let name = &graph.description.name;
-        Ok((name.clone(), load_graph(runtime, name, &graph.digest, &path, wanted, &unable)?))
+        Ok((name.clone(), load_graph(runtime, name, &graph.digest, &path, wanted, &unable(graph))?))
     };
     version.graphs.iter().map(load).collect()
 }

@@ -57,7 +57,7 @@ mod tests {
     fn every_datatype_can_be_made_up() {
         for datatype in Datatype::ALL {
             let description = TensorDescription { name: "x".into(), datatype, shape: vec![-1, 3] };
-            let inputs = made_up_inputs(&[description.clone()]).unwrap();
+            let inputs = made_up_inputs(std::slice::from_ref(&description)).unwrap();
             assert_eq!(inputs[0].1.shape(), [1, 3]);
             assert!(description.check("input", &inputs[0].1).is_ok());
         }

@@ -32,6 +32,9 @@ impl Effort {
 /// Of warming up: those that somebody waits for go first.
 const LOWEST: Priority = Priority(u32::MAX);
 
+/// All samples of an upload together.
+const SAMPLES_TIME: Duration = Duration::from_secs(60);
+
 /// Runs what there is to run. A failure is logged: what a version cannot do is answered when it is asked for it.
 pub(crate) async fn warm_up(
     plugin: &Arc<Plugin>,
@@ -58,7 +61,8 @@ async fn run_samples(
     timeout: Duration,
 ) {
     for sample in samples {
-        if let Err(error) = run_sample(plugin, signature, sample, timeout, None).await {
+        let options = CallOptions { timeout, priority: LOWEST };
+        if let Err(error) = run_sample(plugin, signature, sample, options, None).await {
             tracing::debug!(sample = %sample.name, %error, "a sample was not answered while warming up");
         }
     }
@@ -68,10 +72,9 @@ async fn run_sample(
     plugin: &Arc<Plugin>,
     signature: &Arc<Signature>,
     sample: &Sample,
-    timeout: Duration,
+    options: CallOptions,
     recorder: Option<Arc<Recorder>>,
 ) -> Result<(), CallError> {
-    let options = CallOptions { timeout, priority: LOWEST };
     let (inputs, parameters) = (sample.inputs.clone(), sample.parameters.clone());
     plugin.predict_recorded(signature, inputs, parameters, options, recorder).await.map(|_| ())
 }
@@ -96,11 +99,12 @@ pub(crate) async fn try_samples(
     samples: &[Sample],
 ) -> Result<Vec<Computation>, Error> {
     let recorder = Arc::new(Recorder::default());
+    let began = Instant::now();
     for sample in samples {
-        let began = Instant::now();
-        let answered = run_sample(plugin, signature, sample, Duration::MAX, Some(recorder.clone())).await;
+        let timeout = SAMPLES_TIME.saturating_sub(began.elapsed());
+        let options = CallOptions { timeout, priority: Priority::default() };
+        let answered = run_sample(plugin, signature, sample, options, Some(recorder.clone())).await;
         answered.map_err(|error| blame(&sample.name, error))?;
-        tracing::debug!(sample = %sample.name, time = ?began.elapsed(), "a sample was answered");
     }
     Ok(recorder.take())
 }

@@ -45,7 +45,7 @@ pub fn run(arguments: &Serve) -> Result<(), Failure> {
         return output::print(&loaded.config.to_toml()?);
     }
     allocator::give_memory_back_at_once();
-    logging::start(&loaded.config.log)?;
+    let log = logging::start(&loaded.config.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -58,6 +58,7 @@ pub fn run(arguments: &Serve) -> Result<(), Failure> {
         .context("threads cannot be started")?;
     let served = runtime.block_on(serve(loaded.config));
     end(runtime);
+    log.flush();
     served
 }
 

@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 use libloading::{Library, Symbol};
 use ort::sys::{ORT_API_VERSION, OrtApiBase};
 
+/// The interface is there from 1.17 on. Older versions than this one compute constants of any size while they load a
+/// graph, and end the process at some hostile shapes.
+const OLDEST_MINOR_VERSION: u32 = 24;
+
 /// A library that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -70,14 +74,14 @@ pub(super) fn version_of(file: &Path) -> Result<String, String> {
     // SAFETY: the function gives a static string that ends in a zero.
     let version = unsafe { CStr::from_ptr((base.GetVersionString)()) }.to_string_lossy().into_owned();
     // SAFETY: the function gives a static structure, or null for a version that it does not know.
-    let is_new_enough = minor(&version).is_some_and(|minor| minor >= ORT_API_VERSION)
+    let is_new_enough = minor(&version).is_some_and(|minor| minor >= OLDEST_MINOR_VERSION)
         && !unsafe { (base.GetApi)(ORT_API_VERSION) }.is_null();
     // Closing it would unload a library that registers destructors at the end of the process.
     std::mem::forget(library);
     if is_new_enough {
         Ok(version)
     } else {
-        Err(format!("it has version {version}: at least 1.{ORT_API_VERSION} is needed"))
+        Err(format!("it has version {version}: at least 1.{OLDEST_MINOR_VERSION} is needed"))
     }
 }
 

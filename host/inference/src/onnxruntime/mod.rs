@@ -25,6 +25,7 @@ use std::thread;
 use modelhost_core::EngineName;
 
 use crate::engine::{Engine, ExecutableGraph, LoadError};
+use crate::tract::TractEngine;
 use library::Library;
 use session::Session;
 
@@ -53,8 +54,8 @@ impl OnnxRuntimeEngine {
 
     fn load_here(&self, onnx: &[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError> {
         let model = model::Model::new(onnx)?;
-        // The library says nothing about it, so it is not proven.
-        let rows_are_independent = false;
+        // The library does not say which values an operator looks at.
+        let rows_are_independent = TractEngine::new().rows_are_independent(onnx);
         Ok(Arc::new(Session::load(self.library.clone(), model, rows_are_independent)?))
     }
 }

@@ -84,7 +84,8 @@ impl Lane {
     pub(crate) fn take(&mut self, now: Instant, longest: Option<Duration>, at_once: bool) -> Found {
         let due = |turns: &Turns| turns.queue.due().map(|due| if at_once { now } else { due });
         let is_due = |turns: &&mut Turns| due(turns).is_some_and(|due| due <= now);
-        let next = self.turns.values_mut().filter(is_due).min_by_key(|turns| turns.used);
+        let next =
+            self.turns.values_mut().filter(is_due).min_by_key(|turns| (turns.used, turns.queue.arrival()));
         let Some(turns) = next else {
             let soonest = self.turns.values().filter_map(due).min();
             return soonest.map_or(Found::Nothing, Found::NotBefore);
@@ -133,4 +134,134 @@ impl Lane {
 /// Time in units that a weight divides without losing anything that matters.
 fn virtual_time(time: Duration, weight: NonZeroU32) -> u128 {
     (time.as_nanos() << 32) / u128::from(weight.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use modelhost_core::{Digest, EngineName, Tensor, TensorDescription};
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::engine::{ExecutableGraph, RunError, RunLimits};
+    use crate::options::ComputeOptions;
+
+    struct Nothing;
+
+    impl ExecutableGraph for Nothing {
+        fn inputs(&self) -> &[TensorDescription] {
+            &[]
+        }
+
+        fn outputs(&self) -> &[TensorDescription] {
+            &[]
+        }
+
+        fn resident_bytes(&self) -> u64 {
+            0
+        }
+
+        fn rows_are_independent(&self) -> bool {
+            false
+        }
+
+        fn run(&self, inputs: Vec<Tensor>, _limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
+            Ok(inputs)
+        }
+    }
+
+    /// A graph of which every call takes this many milliseconds.
+    fn graph(name: &str, milliseconds: u64) -> Arc<Graph> {
+        let graph = Graph::new(Digest::of(name.as_bytes()), EngineName::Tract, Arc::new(Nothing));
+        graph.run_times().record(0, Duration::from_millis(milliseconds));
+        Arc::new(graph)
+    }
+
+    fn push(lane: &mut Lane, graph: &Arc<Graph>, weight: u32, arrival: u64) {
+        let limits = RunLimits::new(Instant::now() + Duration::from_secs(60), 1);
+        let weight = NonZeroU32::new(weight).unwrap();
+        let options = ComputeOptions { weight, ..ComputeOptions::alone(limits) };
+        let place = (options.priority, arrival);
+        let call = Call {
+            inputs: Vec::new(),
+            input_bytes: 0,
+            rows: None,
+            options,
+            arrived: Instant::now(),
+            answer: oneshot::channel().0,
+            membership: Arc::default(),
+        };
+        lane.push(graph, place, call);
+    }
+
+    /// Which graphs the next runs are of, on so many threads that all run at once.
+    fn turns(lane: &mut Lane, runs: usize, threads: usize, graphs: &[&Arc<Graph>]) -> Vec<usize> {
+        let mut order = Vec::new();
+        for _ in 0..runs / threads {
+            let mut running = Vec::new();
+            for _ in 0..threads {
+                let Found::Work(batch, charge) = lane.take(Instant::now(), None, false) else {
+                    panic!("nothing")
+                };
+                order.push(graphs.iter().position(|graph| key(graph) == key(batch.graph())).unwrap());
+                running.push((charge, batch.graph().run_times().estimate(0).unwrap()));
+            }
+            running.into_iter().for_each(|(charge, elapsed)| lane.settle(charge, elapsed));
+        }
+        order
+    }
+
+    #[test]
+    fn graphs_take_turns_by_the_time_they_use_and_their_weight() {
+        for threads in [1, 2, 4] {
+            let (light, heavy, slow) = (graph("light", 10), graph("heavy", 10), graph("slow", 50));
+            let mut lane = Lane::default();
+            for arrival in 0..1_000 {
+                push(&mut lane, &light, 1, arrival);
+                push(&mut lane, &heavy, 3, arrival);
+                push(&mut lane, &slow, 1, arrival);
+            }
+            let order = turns(&mut lane, 260, threads, &[&light, &heavy, &slow]);
+            let runs = |graph| order.iter().filter(|run| **run == graph).count();
+            // The light one and the slow one use the same time, the heavy one three times as much.
+            assert!((55..=66).contains(&runs(0)), "{threads}: {}", runs(0));
+            assert!((170..=195).contains(&runs(1)), "{threads}: {}", runs(1));
+            assert!((10..=15).contains(&runs(2)), "{threads}: {}", runs(2));
+        }
+    }
+
+    #[test]
+    fn who_comes_later_neither_catches_up_nor_waits_for_what_was() {
+        let (old, new) = (graph("old", 10), graph("new", 10));
+        let mut lane = Lane::default();
+        (0..200).for_each(|arrival| push(&mut lane, &old, 1, arrival));
+        turns(&mut lane, 100, 1, &[&old]);
+        (200..300).for_each(|arrival| push(&mut lane, &new, 1, arrival));
+        let order = turns(&mut lane, 20, 1, &[&old, &new]);
+        assert!((9..=11).contains(&order.iter().sum::<usize>()), "{order:?}");
+    }
+
+    #[test]
+    fn equals_go_in_the_order_of_arrival() {
+        let graphs: Vec<Arc<Graph>> = (0..8).map(|index| graph(&index.to_string(), 1)).collect();
+        let mut lane = Lane::default();
+        graphs.iter().zip(0..).for_each(|(graph, arrival)| push(&mut lane, graph, 1, arrival));
+        let views: Vec<&Arc<Graph>> = graphs.iter().collect();
+        assert_eq!(turns(&mut lane, 8, 8, &views), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert!(lane.turns.is_empty());
+    }
+
+    #[test]
+    fn a_call_that_is_taken_back_leaves_nothing() {
+        let graph = graph("g", 1);
+        let mut lane = Lane::default();
+        push(&mut lane, &graph, 1, 7);
+        assert_eq!(lane.waiting(key(&graph)), 1);
+        let place = (crate::options::Priority::default(), 7);
+        assert!(lane.remove(key(&graph), place).is_some());
+        assert!(lane.remove(key(&graph), place).is_none());
+        assert!(!lane.is_waiting() && lane.turns.is_empty());
+        assert!(matches!(lane.take(Instant::now(), None, false), Found::Nothing));
+    }
 }

@@ -36,6 +36,11 @@ impl GraphQueue {
         self.waiting.is_empty()
     }
 
+    /// When the call that goes first came, as a number.
+    pub(crate) fn arrival(&self) -> Option<u64> {
+        self.waiting.first_key_value().map(|((_, arrival), _)| *arrival)
+    }
+
     pub(crate) fn push(&mut self, place: Place, call: Call) {
         self.waiting.insert(place, call);
     }

@@ -173,6 +173,7 @@ impl Shared {
         let mut state = self.state.lock();
         let waiting: usize = state.lanes.iter().map(|lane| lane.waiting(key(graph))).sum();
         if waiting >= call.options.batching.max_queue_size {
+            graph.counters().record_rejection();
             return Err(ComputeError::Overloaded { waiting });
         }
         state.arrivals += 1;

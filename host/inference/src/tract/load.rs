@@ -13,7 +13,7 @@ use super::memory::MemoryPlan;
 use super::network::{Network, PerShape, Plans};
 use super::run::{Plan, root_cause};
 use super::symbols::InputSymbols;
-use super::{classical, constants, tensors, texts};
+use super::{classical, constants, independence, tensors, texts};
 use crate::engine::LoadError;
 use crate::onnx;
 
@@ -48,6 +48,16 @@ pub(super) fn load(proto: &ModelProto, max_constant_bytes: u64) -> Result<Networ
         }
     }
     Err(first_error.unwrap_or_else(|| unsupported("no attempt was made")))
+}
+
+/// Whether the rows of a network are proven to be independent, for an engine that runs it as the file says it, whatever
+/// shapes the file declares inside.
+pub(super) fn rows_are_independent(proto: &ModelProto, max_constant_bytes: u64) -> bool {
+    let limits = PlanLimits { max_constant_bytes, longest_text: onnx::longest_text(proto) };
+    let parsed = Parsed::new(proto, true).ok();
+    let checked = parsed.filter(|parsed| constants::check(&parsed.model, limits).is_ok());
+    let typed = checked.and_then(|parsed| typed(parsed.model).ok());
+    typed.is_some_and(|model| independence::rows_are_independent(&model))
 }
 
 /// The plan of a network whose free extents are these.
@@ -185,16 +195,21 @@ fn describe_outputs(
 /// Analyses, optimises and orders a network. Only `symbols` may be left free.
 fn plan(model: InferenceModel, symbols: &[Symbol], limits: PlanLimits) -> Result<Plan, LoadError> {
     constants::check(&model, limits)?;
-    let plan = optimised(model).map_err(|error| unsupported(root_cause(&error)))?;
+    let typed = typed(model).map_err(|error| unsupported(root_cause(&error)))?;
+    let rows_are_independent = independence::rows_are_independent(&typed);
+    let optimised = typed.into_optimized().and_then(TypedSimplePlan::new);
+    let plan = optimised.map_err(|error| unsupported(root_cause(&error)))?;
     texts::check(plan.model()).map_err(unsupported)?;
     let memory = MemoryPlan::new(&plan, symbols).map_err(unsupported)?;
-    Ok(Plan::new(plan, memory, limits.longest_text))
+    Ok(Plan::new(plan, memory, limits.longest_text, rows_are_independent))
 }
 
-fn optimised(model: InferenceModel) -> TractResult<std::sync::Arc<TypedSimplePlan>> {
+/// The network in operators whose meaning is known, before they are replaced by those of this processor.
+fn typed(model: InferenceModel) -> TractResult<TypedModel> {
     let mut model = model.into_typed()?;
     cast_dimensions(&mut model)?;
-    TypedSimplePlan::new(model.into_optimized()?)
+    model.declutter()?;
+    Ok(model)
 }
 
 /// Shapes and indices are symbolic expressions inside tract. Outputs of this type become numbers inside the network,

@@ -4,9 +4,11 @@
 //! `operators` refuses what is not known to run correctly, `load` analyses and optimises, `network` is the result, `run` runs it within
 //! limits, `tensors` converts values.
 
+mod buffer;
 mod classical;
 mod conditions;
 mod constants;
+mod independence;
 mod load;
 mod memory;
 mod network;
@@ -25,6 +27,7 @@ use crate::engine::{Engine, ExecutableGraph, LoadError};
 use crate::onnx;
 use crate::run::panic_message;
 
+pub use buffer::TensorBuffer;
 pub use operators::{CLASSICAL_OPERATORS, STANDARD_OPERATORS};
 
 /// The engine tract. Each run uses one thread: with many requests at once that gives the most throughput.
@@ -88,6 +91,19 @@ impl TractEngine {
         Ok(operators::refused(&onnx::decode(onnx)?).into_iter().collect())
     }
 
+    /// Whether it is proven that each row of the outputs of this network depends on the row of the same index of every
+    /// input and on nothing else, whichever engine runs it. Independence does not depend on whether this engine's results
+    /// are right, but only on which values an operator looks at: so it is also proven for networks with operators that
+    /// this engine refuses, as far as it is known which values those look at. What cannot be proven is false.
+    pub fn rows_are_independent(&self, onnx: &[u8]) -> bool {
+        let prove = || {
+            let model = onnx::decode(onnx)?;
+            let is_known = operators::are_known_for_independence(&model);
+            Ok(is_known && load::rows_are_independent(&model, self.max_constant_bytes))
+        };
+        on_a_large_stack(prove).unwrap_or(false)
+    }
+
     fn load_here(&self, onnx: &[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError> {
         let model = onnx::decode(onnx)?;
         if self.check_operators {
@@ -107,16 +123,21 @@ impl Engine for TractEngine {
     }
 
     fn load(&self, onnx: &[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError> {
-        thread::scope(|scope| {
-            let loading = thread::Builder::new()
-                .name("graph-load".into())
-                .stack_size(LOAD_STACK_BYTES)
-                .spawn_scoped(scope, || panic::catch_unwind(panic::AssertUnwindSafe(|| self.load_here(onnx))))
-                .map_err(LoadError::Read)?;
-            // A panic is caught inside the thread; should one still come out, it has the same meaning.
-            loading.join().unwrap_or_else(Err).unwrap_or_else(|panic| Err(panicked(&*panic)))
-        })
+        on_a_large_stack(|| self.load_here(onnx))
     }
+}
+
+/// Does what recurses over the bytes of somebody else, and catches its panics.
+fn on_a_large_stack<T: Send>(work: impl FnOnce() -> Result<T, LoadError> + Send) -> Result<T, LoadError> {
+    thread::scope(|scope| {
+        let working = thread::Builder::new()
+            .name("graph-load".into())
+            .stack_size(LOAD_STACK_BYTES)
+            .spawn_scoped(scope, || panic::catch_unwind(panic::AssertUnwindSafe(work)))
+            .map_err(LoadError::Read)?;
+        // A panic is caught inside the thread; should one still come out, it has the same meaning.
+        working.join().unwrap_or_else(Err).unwrap_or_else(|panic| Err(panicked(&*panic)))
+    })
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> LoadError {

@@ -99,7 +99,11 @@ impl ExecutableGraph for Network {
     }
 
     fn rows_are_independent(&self) -> bool {
-        false
+        match &self.plans {
+            Plans::Symbolic(plan) => plan.rows_are_independent(),
+            // What holds for one number of rows need not hold for another.
+            Plans::PerShape(_) => false,
+        }
     }
 
     fn run(&self, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
@@ -108,12 +112,12 @@ impl ExecutableGraph for Network {
         match &self.plans {
             Plans::Symbolic(plan) => {
                 plan.check_memory(&inputs, &extents, values, limits.max_tensor_bytes)?;
-                plan.run(&inputs, limits)
+                plan.run(inputs, limits)
             }
             Plans::PerShape(plans) => {
                 let plan = plans.plan(&self.symbols, &extents)?;
                 plan.check_memory(&inputs, &extents, values, limits.max_tensor_bytes)?;
-                plan.run(&inputs, limits)
+                plan.run(inputs, limits)
             }
         }
     }

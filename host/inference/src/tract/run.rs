@@ -15,6 +15,7 @@ pub(super) struct Plan {
     memory: MemoryPlan,
     /// Bytes of the longest text in the graph.
     longest_text: u64,
+    rows_are_independent: bool,
     /// The last extents and length of texts that were looked at, and their peak: requests of one client mostly have one
     /// shape.
     last_peak: parking_lot::Mutex<Option<(Vec<i64>, u64, Peak)>>,
@@ -22,8 +23,18 @@ pub(super) struct Plan {
 
 impl Plan {
     /// `longest_text` are the bytes of the longest text in the graph.
-    pub(super) fn new(plan: std::sync::Arc<TypedSimplePlan>, memory: MemoryPlan, longest_text: u64) -> Plan {
-        Plan { plan, memory, longest_text, last_peak: parking_lot::Mutex::default() }
+    pub(super) fn new(
+        plan: std::sync::Arc<TypedSimplePlan>,
+        memory: MemoryPlan,
+        longest_text: u64,
+        rows_are_independent: bool,
+    ) -> Plan {
+        Plan { plan, memory, longest_text, rows_are_independent, last_peak: parking_lot::Mutex::default() }
+    }
+
+    /// Whether it is proven that the rows of a run do not touch each other.
+    pub(super) fn rows_are_independent(&self) -> bool {
+        self.rows_are_independent
     }
 
     pub(super) fn model(&self) -> &tract_onnx::prelude::TypedModel {
@@ -60,11 +71,8 @@ impl Plan {
     }
 
     /// Runs on this thread. The limits are looked at before each operator.
-    pub(super) fn run(&self, inputs: &[Tensor], limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
-        let inputs: TVec<TValue> = inputs
-            .iter()
-            .map(|input| tensors::to_tract(input).map(TValue::from))
-            .collect::<Result<_, _>>()?;
+    pub(super) fn run(&self, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
+        let inputs: TVec<TValue> = inputs.into_iter().map(tensors::to_tract).collect::<Result<_, _>>()?;
         let mut state = TypedSimpleState::new_from_inputs(&self.plan, inputs)
             .map_err(|error| RunError::InvalidInput { reason: root_cause(&error) })?;
         let mut stopped = None;

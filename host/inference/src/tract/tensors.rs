@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use modelhost_core::{Datatype, Tensor};
+use modelhost_core::{Datatype, InvalidTensor, Tensor};
 use tract_onnx::prelude as tract;
 use tract_onnx::prelude::DatumType;
 use tract_onnx::prelude::tract_ndarray::ArrayD;
@@ -51,20 +51,27 @@ pub(super) fn datum_type(datatype: Datatype) -> Option<DatumType> {
     })
 }
 
-/// The tensor for tract. Copies the elements once: tract's kernels need memory that they own, aligned to a vector of
-/// the processor, and the bytes of a request are neither.
-pub(super) fn to_tract(tensor: &Tensor) -> Result<tract::Tensor, RunError> {
+/// The tensor for tract. One whose elements lie in memory of tract, as [`super::TensorBuffer`] makes them and as outputs
+/// of graphs are, is handed over as it is; any other is copied once: tract frees the memory of its tensors itself.
+pub(super) fn to_tract(tensor: Tensor) -> Result<tract::TValue, RunError> {
     let unsupported = || RunError::InvalidInput {
         reason: format!("the engine tract has no tensors of {}", tensor.datatype()),
     };
     let datum_type = datum_type(tensor.datatype()).ok_or_else(unsupported)?;
     let shape = extents(tensor.shape())?;
     if datum_type == DatumType::String {
-        return texts(&shape, tensor);
+        return texts(&shape, &tensor).map(tract::TValue::from);
+    }
+    if let Some(own) = tensor.owner::<tract::Tensor>().filter(|own| is_over(own, datum_type, &shape, &tensor))
+    {
+        // Where nobody else holds it, an operator may now write its output in the place of this input.
+        drop(tensor);
+        return Ok(tract::TValue::from_const(own));
     }
     // SAFETY: the function checks the number of bytes. Every bit pattern is a value of these types, but for bool,
     // where `Tensor` lets no byte but 0 and 1 pass. The platforms of this host are little-endian, as the data is.
     unsafe { tract::Tensor::from_raw_dt(datum_type, &shape, tensor.data()) }
+        .map(tract::TValue::from)
         .map_err(|error| RunError::Failed { reason: error.to_string() })
 }
 
@@ -84,6 +91,11 @@ fn texts(shape: &[usize], tensor: &Tensor) -> Result<tract::Tensor, RunError> {
 pub(super) fn longest_text(tensors: &[Tensor]) -> u64 {
     let texts = tensors.iter().filter(|tensor| tensor.datatype() == Datatype::Bytes);
     texts.flat_map(Tensor::bytes_elements).map(|text| text.len() as u64).max().unwrap_or(0)
+}
+
+/// Whether this is the tensor of tract that the host's tensor shows.
+fn is_over(own: &tract::Tensor, datum_type: DatumType, shape: &[usize], tensor: &Tensor) -> bool {
+    own.datum_type() == datum_type && own.shape() == shape && std::ptr::eq(own.as_bytes(), &tensor.data()[..])
 }
 
 /// A shape as tract wants it.
@@ -122,8 +134,17 @@ pub(super) fn from_tract(value: tract::TValue) -> Result<Tensor, RunError> {
             Tensor::from_bytes_elements(shape, texts).map_err(|error| failed(error.to_string()))
         });
     }
-    Tensor::new(datatype, shape, Bytes::from_owner(Elements(value)))
-        .map_err(|error| failed(error.to_string()))
+    over_tract(datatype, shape, value).map_err(|error| failed(error.to_string()))
+}
+
+/// A tensor that shows the elements of one of tract, and gives it back to [`to_tract`].
+pub(super) fn over_tract(
+    datatype: Datatype,
+    shape: Vec<u64>,
+    tensor: Arc<tract::Tensor>,
+) -> Result<Tensor, InvalidTensor> {
+    let data = Bytes::from_owner(Elements(tensor.clone()));
+    Ok(Tensor::new(datatype, shape, data)?.with_owner(tensor))
 }
 
 /// Keeps tract's tensor alive as long as somebody reads its elements.

@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use modelhost_core::{Datatype, Digest, EngineName, Tensor, TensorDescription};
-use modelhost_inference::{
-    ComputeError, ComputeOptions, ExecutableGraph, Executor, Graph, RunError, RunLimits,
-};
+use modelhost_core::{Datatype, Digest, EngineName, Tensor};
+use modelhost_inference::{ComputeError, ComputeOptions, Executor, Graph, RunError, RunLimits};
 use tokio::runtime::Builder;
 
 use crate::onnx::{linear, slow};
+use crate::scripted::{scripted, wait_for};
 use crate::values::{floats, limits, load, to_floats, zeros};
 
 fn graph(onnx: &[u8]) -> Arc<Graph> {
@@ -33,9 +32,9 @@ fn outputs_have_their_names() {
     let graph = graph(&linear().build());
     for _ in 0..100 {
         let inputs = named(floats(&[1, 3], &[1.0, 1.0, 1.0]));
-        let outputs = block_on(executor.compute(&graph, inputs, ComputeOptions::alone(limits()))).unwrap();
-        assert_eq!(outputs.outputs[0].0, "y");
-        assert_eq!(to_floats(&outputs.outputs[0].1), [19.0, 32.0]);
+        let computed = block_on(executor.compute(&graph, inputs, ComputeOptions::alone(limits()))).unwrap();
+        assert_eq!(computed.outputs[0].0, "y");
+        assert_eq!(to_floats(&computed.outputs[0].1), [19.0, 32.0]);
     }
 }
 
@@ -69,38 +68,6 @@ fn a_run_stops_at_its_deadline() {
     let result = block_on(executor.compute(&graph, inputs, ComputeOptions::alone(limits)));
     assert_eq!(result.unwrap_err(), ComputeError::DeadlineExceeded);
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
-}
-
-/// A graph of the test's own, for what a real network does only by accident.
-struct Scripted<F>(Vec<TensorDescription>, F);
-
-impl<F: Fn(&RunLimits) -> Result<Vec<Tensor>, RunError> + Send + Sync> ExecutableGraph for Scripted<F> {
-    fn inputs(&self) -> &[TensorDescription] {
-        &[]
-    }
-
-    fn outputs(&self) -> &[TensorDescription] {
-        &self.0
-    }
-
-    fn resident_bytes(&self) -> u64 {
-        0
-    }
-
-    fn rows_are_independent(&self) -> bool {
-        false
-    }
-
-    fn run(&self, _inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
-        (self.1)(limits)
-    }
-}
-
-fn scripted<F>(run: F) -> Arc<Graph>
-where
-    F: Fn(&RunLimits) -> Result<Vec<Tensor>, RunError> + Send + Sync + 'static,
-{
-    Arc::new(Graph::new(Digest::of(b"scripted"), EngineName::Tract, Arc::new(Scripted(Vec::new(), run))))
 }
 
 #[test]
@@ -181,7 +148,7 @@ fn a_queued_job_is_not_started_when_its_caller_gave_up_or_its_deadline_passed() 
 }
 
 /// Polls once.
-async fn poll_once<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
+pub async fn poll_once<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
     let result = std::future::poll_fn(|context| {
         std::task::Poll::Ready(match std::pin::Pin::new(&mut *future).poll(context) {
             std::task::Poll::Ready(value) => Some(value),
@@ -189,14 +156,6 @@ async fn poll_once<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<
         })
     });
     result.await
-}
-
-fn wait_for(condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !condition() {
-        assert!(Instant::now() < deadline, "did not happen in 10 seconds");
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]

@@ -35,6 +35,7 @@ impl tensor::HostTensor for CallState {
         ty: TensorType,
         data: Vec<u8>,
     ) -> wasmtime::Result<Resource<NnTensor>> {
+        // Shadowed in the linker by a function that copies once less.
         let shape = dimensions.into_iter().map(u64::from).collect();
         let tensor = Tensor::new(datatype_of(ty), shape, data.into())
             .map_err(|invalid| wasmtime::Error::msg(format!("wasi:nn tensor: {invalid}")))?;
@@ -243,7 +244,7 @@ fn nn_shape(tensor: &Tensor) -> Option<Vec<u32>> {
     }
 }
 
-fn datatype_of(ty: TensorType) -> Datatype {
+pub(super) fn datatype_of(ty: TensorType) -> Datatype {
     match ty {
         TensorType::Fp16 => Datatype::Fp16,
         TensorType::Fp32 => Datatype::Fp32,

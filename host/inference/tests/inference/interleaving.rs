@@ -1,0 +1,189 @@
+//! Any interleaving of calls gives each the result that it has alone: real networks, whose rows can be told apart, random
+//! sizes, priorities and policies, inputs that fail, callers that give up.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use modelhost_core::{Datatype, Digest, EngineName, Tensor};
+use modelhost_inference::{BatchingPolicy, ComputeError, ComputeOptions, Executor, Graph, Priority};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tokio::runtime::Builder;
+use tract_onnx::pb::tensor_proto::DataType;
+
+use crate::onnx::{Fixed, GraphBuilder, Named, linear};
+use crate::scripted::Blocker;
+use crate::values::{floats, limits, load};
+
+/// Looks each index up in a table of seven rows: any other index fails.
+fn embedding() -> Vec<u8> {
+    let table: Vec<f32> = (0..28).map(|value| value as f32 * 1.5).collect();
+    GraphBuilder::new()
+        .input("ids", DataType::Int64, &[Named("n"), Named("s")])
+        .floats("table", &[7, 4], &table)
+        .node("Gather", &["table", "ids"], &["y"])
+        .output("y", DataType::Float, &[Named("n"), Named("s"), Fixed(4)])
+        .build()
+}
+
+fn graph(onnx: &[u8]) -> Arc<Graph> {
+    let graph = Graph::new(Digest::of(onnx), EngineName::Tract, load(onnx).unwrap());
+    assert!(graph.is_batchable());
+    Arc::new(graph)
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    rows: u64,
+    length: u64,
+    seed: u64,
+    is_bad: bool,
+    priority: u32,
+    gives_up: bool,
+    max_batch_size: u32,
+}
+
+impl Case {
+    fn input(&self) -> Tensor {
+        let count = self.rows * self.length;
+        let id = |index: u64| match self.is_bad && index == count - 1 {
+            true => 99,
+            false => ((index + self.seed) % 7) as i64,
+        };
+        let data: Vec<u8> = (0..count).flat_map(|index| id(index).to_le_bytes()).collect();
+        Tensor::new(Datatype::Int64, vec![self.rows, self.length], data.into()).unwrap()
+    }
+
+    fn fails(&self) -> bool {
+        self.is_bad && self.rows > 0
+    }
+
+    fn options(&self) -> ComputeOptions {
+        // The delay keeps the calls, which are quick, from running on the thread that makes them.
+        let batching = BatchingPolicy {
+            max_batch_size: self.max_batch_size,
+            max_queue_delay: Duration::from_micros(self.seed % 3 * 50 + 1),
+            max_queue_size: usize::MAX,
+        };
+        ComputeOptions { batching, priority: Priority(self.priority), ..ComputeOptions::alone(limits()) }
+    }
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    (0_u64..5, 1_u64..3, 0_u64..100, 0_u32..8, 1_u32..4, 0_u32..8, 1_u32..12).prop_map(
+        |(rows, length, seed, bad, priority, gives_up, max_batch_size)| Case {
+            rows,
+            length,
+            seed,
+            is_bad: bad == 0,
+            priority,
+            gives_up: gives_up == 0,
+            max_batch_size,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn every_call_gets_the_result_that_it_has_alone(
+        cases in vec(case(), 1..40),
+        threads in 1_usize..4,
+        is_blocked in any::<bool>(),
+    ) {
+        let graph = graph(&embedding());
+        let alone = load(&embedding()).unwrap();
+        let executor = Arc::new(Executor::new(threads).unwrap());
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let answers = runtime.block_on(async {
+            let blocker = Blocker::new();
+            let blocked: Vec<_> = (0..threads).map(|_| {
+                let (executor, graph) = (executor.clone(), blocker.graph.clone());
+                tokio::spawn(async move { executor.compute(&graph, Vec::new(), ComputeOptions::alone(limits())).await })
+            }).collect();
+            if !is_blocked {
+                blocker.release();
+            }
+            tokio::task::yield_now().await;
+            let started: Vec<_> = cases.iter().map(|case| {
+                let (executor, graph) = (executor.clone(), graph.clone());
+                let (input, options) = (case.input(), case.options());
+                tokio::spawn(async move { executor.compute(&graph, vec![("ids".into(), input)], options).await })
+            }).collect();
+            tokio::task::yield_now().await;
+            for (case, call) in cases.iter().zip(&started) {
+                if case.gives_up {
+                    call.abort();
+                }
+            }
+            blocker.release();
+            let mut answers = Vec::new();
+            for call in started {
+                answers.push(call.await.ok());
+            }
+            for call in blocked {
+                call.await.unwrap().unwrap();
+            }
+            answers
+        });
+        let mut executions = 0;
+        for (case, answer) in cases.iter().zip(answers) {
+            let Some(answer) = answer else {
+                prop_assert!(case.gives_up);
+                continue;
+            };
+            match answer {
+                Ok(computed) => {
+                    executions += u64::from(computed.executions);
+                    let expected = alone.run(vec![case.input()], &limits()).unwrap();
+                    prop_assert_eq!(&computed.outputs[0].1, &expected[0]);
+                }
+                Err(error) => {
+                    prop_assert!(case.fails(), "{error}");
+                    prop_assert!(matches!(error, ComputeError::Failed { .. }), "{error}");
+                }
+            }
+        }
+        prop_assert!(executions <= graph.statistics().executions);
+    }
+}
+
+/// Many threads at once, each with rows of its own: `y` of linear is exact in any order of addition.
+#[test]
+fn many_threads_never_see_each_others_rows() {
+    let graph = graph(&linear().build());
+    let executor = Executor::new(2).unwrap();
+    let call = |thread: u64, round: u64| {
+        let rows = round % 5 + 1;
+        let value = |row: u64| (thread * 1_000 + round * 5 + row) as f32;
+        let inputs: Vec<f32> = (0..rows).flat_map(|row| [value(row), 1.0, 0.0]).collect();
+        let expected: Vec<f32> =
+            (0..rows).flat_map(|row| [value(row) + 13.0, 2.0 * value(row) + 24.0]).collect();
+        let batching = BatchingPolicy {
+            max_batch_size: 16,
+            max_queue_delay: Duration::from_micros(1),
+            max_queue_size: usize::MAX,
+        };
+        let options = ComputeOptions { batching, ..ComputeOptions::alone(limits()) };
+        (floats(&[rows, 3], &inputs), floats(&[rows, 2], &expected), options)
+    };
+    thread::scope(|scope| {
+        for number in 0..8 {
+            let (graph, executor, call) = (&graph, &executor, &call);
+            scope.spawn(move || {
+                let runtime = Builder::new_current_thread().build().unwrap();
+                for round in 0..300 {
+                    let (input, expected, options) = call(number, round);
+                    let computed =
+                        runtime.block_on(executor.compute(graph, vec![("x".into(), input)], options));
+                    assert_eq!(computed.unwrap().outputs[0].1, expected);
+                }
+            });
+        }
+    });
+    let counted = graph.statistics();
+    assert_eq!((counted.requests, counted.rows), (2_400, 7_200));
+    assert!(counted.executions < counted.requests, "{counted:?}");
+}
