@@ -26,6 +26,7 @@ use tract_onnx::tract_core::ops::quant::DequantizeLinearF32;
 use tract_onnx::tract_core::ops::scan::Scan;
 
 use super::{Rows, is_batch, is_constant_free_of, is_free_of, scan};
+use crate::tract::classical;
 
 /// An operator, and what is known of its inputs.
 pub(super) struct Operator<'a> {
@@ -34,27 +35,6 @@ pub(super) struct Operator<'a> {
     pub(super) facts: &'a [&'a TypedFact],
     pub(super) rows: &'a [Rows],
 }
-
-/// Operators of `ai.onnx.ml` that say themselves which axes they leave alone: what an output holds there depends on
-/// nothing else that the inputs hold along that axis.
-const MAPPED: [&str; 16] = [
-    "ArrayFeatureExtractor",
-    "Binarizer",
-    "Cast",
-    "FeatureVectorizer",
-    "Imputer",
-    "LabelEncoder",
-    "LinearClassifier",
-    "LinearRegressor",
-    "Normalizer",
-    "OneHotEncoder",
-    "SVMClassifier",
-    "SVMRegressor",
-    "Scaler",
-    "TreeEnsembleClassifier",
-    "TreeEnsembleRegressor",
-    "ZipMap",
-];
 
 /// What is known of the outputs; none where rows may touch each other.
 pub(super) fn outputs(operator: &Operator<'_>) -> Option<TVec<Rows>> {
@@ -122,7 +102,7 @@ fn rule_for(node: &TypedNode) -> Option<Rule> {
         Some(gathered)
     } else if node.op_is::<OneHot>() {
         Some(encoded)
-    } else if MAPPED.contains(&node.op().name().as_ref()) {
+    } else if classical::is_own(node) {
         Some(mapped)
     } else {
         None
@@ -271,6 +251,8 @@ fn stepped(operator: &Operator<'_>) -> Option<TVec<Rows>> {
     (fits && has_rows).then(|| operator.all(Rows::Along(0)))
 }
 
+/// The operators of this engine's own say themselves which axes they leave alone: what an output holds there depends on
+/// nothing else that the inputs hold along that axis.
 fn mapped(operator: &Operator<'_>) -> Option<TVec<Rows>> {
     let outputs: TVec<&TypedFact> = operator.node.outputs.iter().map(|output| &output.fact).collect();
     let mapping = operator.node.op.axes_mapping(operator.facts, &outputs).ok()?;
