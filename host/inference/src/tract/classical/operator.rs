@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(track(KeptAxes::First, &[2, 2], &[2]), "ab,ac->ad");
         assert_eq!(track(KeptAxes::All, &[2], &[2]), "ab->ab");
         assert_eq!(track(KeptAxes::Leading(1), &[2, 1], &[2]), "ab,c->ad");
-        assert_eq!(track(KeptAxes::SecondInputIsLast, &[1, 1], &[2]), "b,a->ca");
+        assert_eq!(track(KeptAxes::SecondInputIsLast, &[1, 1], &[2]), "a,b->cb");
         assert_eq!(track(KeptAxes::None, &[1], &[1]), "a->b");
     }
 }
