@@ -117,7 +117,7 @@ fn contexts() -> Result<(), Error> {
 }
 
 fn conversions() -> Result<(), Error> {
-    for datatype in [contract::Datatype::Bytes, contract::Datatype::Uint64, contract::Datatype::Int8] {
+    for datatype in [contract::Datatype::Uint64, contract::Datatype::Int8, contract::Datatype::Uint16] {
         let Ok(tensor) = contract::Tensor::create(datatype, &[0], &[]) else {
             return Err(Error::internal("an empty tensor was refused"));
         };
@@ -125,7 +125,21 @@ fn conversions() -> Result<(), Error> {
             return Err(Error::internal("wasi:nn got a datatype that it does not have"));
         }
     }
-    Ok(())
+    texts_through_nn()
+}
+
+/// BYTES have no datatype in wasi:nn: they look like the bytes that encode them, and are themselves again afterwards.
+fn texts_through_nn() -> Result<(), Error> {
+    let (shape, encoded): (&[u64], _) = (&[2, 1], [1, 0, 0, 0, b'a', 0, 0, 0, 0]);
+    let tensor = contract::Tensor::create(contract::Datatype::Bytes, shape, &encoded);
+    let inside = contract::Tensor::into_nn(tensor.map_err(Error::internal)?).map_err(Error::internal)?;
+    let looks_right = inside.ty() == TensorType::U8 && inside.dimensions() == [9] && inside.data() == encoded;
+    let back = contract::Tensor::from_nn(inside);
+    let is_itself = back.datatype() == contract::Datatype::Bytes && back.shape() == shape;
+    match looks_right && is_itself && back.data() == encoded {
+        true => Ok(()),
+        false => Err(Error::internal("BYTES did not come through wasi:nn as they were")),
+    }
 }
 
 fn creation() -> Result<(), Error> {

@@ -53,23 +53,6 @@ pub(super) enum Test {
     IsOneOf(Vec<f64>),
 }
 
-impl Test {
-    /// Whether a value passes, in the words of the operator set. NaN passes where missing values do.
-    #[cfg(test)]
-    pub(super) fn passes(&self, value: f64, missing_passes: bool) -> bool {
-        let passes = match self {
-            Test::AtMost(threshold) => value <= *threshold,
-            Test::Below(threshold) => value < *threshold,
-            Test::AtLeast(threshold) => value >= *threshold,
-            Test::Above(threshold) => value > *threshold,
-            Test::Is(threshold) => value == *threshold,
-            Test::IsNot(threshold) => value != *threshold,
-            Test::IsOneOf(members) => members.contains(&value),
-        };
-        passes || (missing_passes && value.is_nan())
-    }
-}
-
 #[derive(Clone, Debug)]
 pub(super) struct Branch {
     pub(super) feature: usize,
