@@ -2,11 +2,13 @@
 //! plugin of its own.
 
 use std::fs;
+use std::thread;
 
-use modelhost_tests::host::Host;
+use modelhost_tests::host::{Host, Setup};
+use modelhost_tests::http::Request;
 use modelhost_tests::inference::{assert_as_expected, to};
 use modelhost_tests::{artifacts, onnx};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn read_json(path: &str) -> Value {
     let text = fs::read_to_string(artifacts::checkout(path)).unwrap();
@@ -19,15 +21,45 @@ fn assert_answers(host: &Host, model: &str, case: &Value) {
     assert_as_expected(&case["response"], &answer);
 }
 
+/// On each engine, with calls put together and not, alone and under load.
 fn assert_reference_cases(name: &str) {
-    let host = Host::start();
+    let library = artifacts::onnxruntime();
+    let engines = if library.is_some() { vec!["tract", "onnxruntime"] } else { vec!["tract"] };
+    let library = library.unwrap_or_else(|| "off".to_owned());
+    let host = Setup::new().set("inference.onnxruntime", library).start();
     assert_eq!(host.deploy_new(name, &artifacts::plugin(name)), 1);
     let cases = read_json(&format!("plugins/{name}/tests/reference.json"));
     let cases = cases.as_array().unwrap();
     assert!(cases.len() >= 3, "{} cases prove little", cases.len());
-    for case in cases {
-        assert_answers(&host, name, case);
+    for engine in engines {
+        for (max_batch_size, delay) in [(1, 0), (32, 2_000)] {
+            configure(&host, name, engine, max_batch_size, delay);
+            cases.iter().for_each(|case| assert_answers(&host, name, case));
+            assert_answers_under_load(&host, name, cases);
+        }
     }
+}
+
+#[track_caller]
+fn configure(host: &Host, model: &str, engine: &str, max_batch_size: u32, delay: u32) {
+    let batching = json!({ "max_batch_size": max_batch_size, "max_queue_delay_microseconds": delay });
+    let configuration = json!({ "engine": engine, "dynamic_batching": batching });
+    host.send(&Request::put(format!("/v1/models/{model}/configuration"), &configuration)).expect(200);
+}
+
+/// Several clients at once, each of which begins with another case.
+fn assert_answers_under_load(host: &Host, model: &str, cases: &[Value]) {
+    const CLIENTS: usize = 8;
+    thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            scope.spawn(move || {
+                let beginning = client * cases.len() / CLIENTS;
+                cases.iter().cycle().skip(beginning).take(cases.len()).for_each(|case| {
+                    assert_answers(host, model, case);
+                });
+            });
+        }
+    });
 }
 
 #[test]
