@@ -4,13 +4,13 @@
 //! It must not know what the library is used for, nor where Python's tools get packages from.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{environment, steps};
+use crate::{cache, environment, steps};
 
 /// The version that the tests are written against. A host takes others too.
 pub const VERSION: &str = "1.32.0";
@@ -38,7 +38,7 @@ pub fn run() -> Result<()> {
 
 /// The library, installed if it is not there yet.
 pub fn install() -> Result<PathBuf> {
-    let folder = cache_folder()?.join(VERSION);
+    let folder = cache::folder("onnxruntime")?.join(VERSION);
     if let Some(library) = library_in(&folder) {
         return Ok(library);
     }
@@ -58,14 +58,6 @@ pub fn install() -> Result<PathBuf> {
         ensure!(library_in(&folder).is_some(), "cannot move the library to {}: {error}", folder.display());
     }
     library_in(&folder).with_context(|| format!("no library in {}", folder.display()))
-}
-
-/// Where a host looks as well.
-fn cache_folder() -> Result<PathBuf> {
-    let folder = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")));
-    let cache = cache.context("neither XDG_CACHE_HOME nor HOME says where the cache folder is")?;
-    Ok(cache.join("modelhost").join("onnxruntime"))
 }
 
 fn library_in(folder: &Path) -> Option<PathBuf> {
