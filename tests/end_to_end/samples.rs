@@ -79,7 +79,7 @@ fn a_sample_that_is_not_answered_refuses_the_upload() {
 #[test]
 fn the_example_plugins_bring_their_example() {
     let host = Host::start();
-    for name in ["income", "spam", "recommender"] {
+    for name in ["income", "spam", "recommender", "hotel"] {
         host.upload(name, &artifacts::plugin(name)).expect(201);
         let version = host.get(&format!("/v1/models/{name}/versions/1")).expect(200);
         assert_eq!(version["samples"][0]["name"], "example", "{version}");

@@ -5,13 +5,15 @@ mod parameters;
 mod preprocess;
 
 use modelhost_guest::{
-    ANY, Datatype, Error, Graph, Plugin, Request, Response, Signature, Tensor, embed_graph, export,
+    ANY, Datatype, Error, Graph, Plugin, Request, Response, Signature, Tensor, embed_graph, embed_sample,
+    export,
 };
 
 use crate::parameters::{CATEGORICAL, DATE, NUMERIC};
 use crate::preprocess::features;
 
 embed_graph!("hotel", "model.onnx");
+embed_sample!("example", "example.json");
 
 /// Of the network: logarithms of the low price, the likely one and the high one.
 const COLUMNS: usize = 3;
