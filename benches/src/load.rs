@@ -1,5 +1,6 @@
 //! A closed loop, which finds a server's capacity: each connection sends its next request when the last one is answered.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -26,17 +27,23 @@ impl Load {
     }
 }
 
-/// Sends requests over `connections` connections at once.
+/// Sends requests over `connections` connections at once. They are shared among as many threads as there are cores:
+/// one alone would be busy before a server is that does nothing.
 pub async fn run(target: &Target, connections: usize, effort: Effort) -> Result<Load> {
-    let target = target.clone();
-    let samples = on_one_thread(async move || {
-        let mut clients = JoinSet::new();
-        for _ in 0..connections {
-            clients.spawn(client(target.clone(), effort));
-        }
-        all(clients).await
-    });
-    Ok(Load::of(samples.await?, effort))
+    let threads = thread::available_parallelism()?.get().min(connections);
+    let mut shares = JoinSet::new();
+    for thread in 0..threads {
+        let share = connections / threads + usize::from(thread < connections % threads);
+        let target = target.clone();
+        shares.spawn(on_one_thread(async move || {
+            let mut clients = JoinSet::new();
+            for _ in 0..share {
+                clients.spawn(client(target.clone(), effort));
+            }
+            all(clients).await
+        }));
+    }
+    Ok(Load::of(all(shares).await?, effort))
 }
 
 async fn client(target: Target, effort: Effort) -> Result<Vec<Duration>> {
@@ -68,7 +75,7 @@ async fn all<T: Send + 'static>(mut clients: JoinSet<Result<Vec<T>>>) -> Result<
     Ok(samples)
 }
 
-/// All connections share one thread: a second one would only take more of the server's cores.
+/// Runs on a thread of its own.
 pub async fn on_one_thread<T: Send + 'static>(
     work: impl AsyncFnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
