@@ -51,7 +51,7 @@ impl Executor {
     /// Runs the graph on these inputs, in any order, and gives its outputs in the order of the graph's file.
     ///
     /// A graph that is known to take less than 100 µs for inputs of this size runs at once on the calling thread, unless
-    /// there are others to share a run with; any other waits for a thread of the executor. Dropping the future sets
+    /// there are others to share a run with, or will be; any other waits for a thread of the executor. Dropping the future sets
     /// [`crate::RunLimits::cancelled`]: a call that still waits leaves the queue, and a run that nobody else waits for
     /// stops at its next operator.
     ///
@@ -105,7 +105,7 @@ fn where_to_run(graph: &Graph, input_bytes: usize, options: &ComputeOptions) -> 
         Where::Queue
     } else if estimate < ALWAYS_INLINE_BELOW {
         Where::Here
-    } else if graph.counters().is_busy() {
+    } else if options.has_company || graph.counters().is_busy() {
         Where::Queue
     } else {
         Where::HereAndSeen

@@ -16,6 +16,8 @@ pub struct ComputeOptions {
     pub priority: Priority,
     /// The share of the threads beside calls of other graphs.
     pub weight: NonZeroU32,
+    /// Whether others are on their way that will most likely call the same graph soon.
+    pub has_company: bool,
 }
 
 impl ComputeOptions {
@@ -23,7 +25,13 @@ impl ComputeOptions {
     pub fn alone(limits: RunLimits) -> ComputeOptions {
         let batching =
             BatchingPolicy { max_batch_size: 1, max_queue_delay: Duration::ZERO, max_queue_size: usize::MAX };
-        ComputeOptions { limits, batching, priority: Priority::default(), weight: NonZeroU32::MIN }
+        ComputeOptions {
+            limits,
+            batching,
+            priority: Priority::default(),
+            weight: NonZeroU32::MIN,
+            has_company: false,
+        }
     }
 }
 

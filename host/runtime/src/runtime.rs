@@ -132,6 +132,7 @@ impl Runtime {
         T: Send + 'static,
         F: Future<Output = Result<T, CallError>> + Send,
     {
+        let _under_way = share.enter();
         let runtime = self.clone();
         let deadline = Instant::now() + limit;
         let bounded = async move {

@@ -15,7 +15,7 @@ use crate::bindings::wasi::nn::errors::ErrorCode;
 use crate::log::CallLog;
 use crate::memory_budget::{MemoryBudget, MemoryShare};
 use crate::recorder::Recorder;
-use crate::scheduling::Scheduling;
+use crate::scheduling::{Scheduling, Share};
 use crate::services::Services;
 use crate::settings::CallLimits;
 
@@ -97,6 +97,8 @@ pub struct CallState {
     pub services: Arc<Services>,
     /// How the call shares the machine with others.
     pub scheduling: Arc<Scheduling>,
+    /// What it has in common with other calls.
+    pub share: Share,
     /// When the call began.
     began: Instant,
     /// When the call has to be over.
@@ -125,6 +127,8 @@ pub struct CallContext {
     pub memory: Arc<MemoryBudget>,
     /// How the plugin's calls share the machine with others.
     pub scheduling: Arc<Scheduling>,
+    /// What they have in common.
+    pub share: Share,
     /// When it has to be over.
     pub deadline: Instant,
     /// Which calls of a graph go first.
@@ -188,6 +192,7 @@ impl CallState {
             graphs: call.graphs,
             services: services.clone(),
             scheduling: call.scheduling,
+            share: call.share,
             began: Instant::now(),
             deadline: call.deadline,
             priority: call.priority,
