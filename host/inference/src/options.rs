@@ -1,6 +1,8 @@
 //! How one call of a graph is to be run. Knows nothing about what runs it.
 
+use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::RunLimits;
@@ -16,8 +18,35 @@ pub struct ComputeOptions {
     pub priority: Priority,
     /// The share of the threads beside calls of other graphs.
     pub weight: NonZeroU32,
-    /// Whether others are on their way that will most likely call the same graph soon.
-    pub has_company: bool,
+    /// Where the caller takes turns with others, if it does.
+    pub turns: Option<Arc<dyn Turns>>,
+}
+
+/// Calls that take turns on threads of their own, which are not for waiting: what a caller runs there keeps the others from
+/// their turns.
+pub trait Turns: Send + Sync {
+    /// Who else is under way beside the caller.
+    fn company(&self) -> Company;
+
+    /// Does this on the same threads, after the turns of those of the caller's model who are ready now.
+    fn after_those_ready(&self, work: Box<dyn FnOnce() + Send>);
+}
+
+impl fmt::Debug for dyn Turns {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Turns")
+    }
+}
+
+/// Who else is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Company {
+    /// Nobody whom a run could keep waiting.
+    Nobody,
+    /// Calls of other models.
+    Others,
+    /// Calls of the same model, which will most likely call the same graph soon.
+    SameModel,
 }
 
 impl ComputeOptions {
@@ -30,7 +59,7 @@ impl ComputeOptions {
             batching,
             priority: Priority::default(),
             weight: NonZeroU32::MIN,
-            has_company: false,
+            turns: None,
         }
     }
 }

@@ -132,7 +132,6 @@ impl Runtime {
         T: Send + 'static,
         F: Future<Output = Result<T, CallError>> + Send,
     {
-        let _under_way = share.enter();
         let runtime = self.clone();
         let deadline = Instant::now() + limit;
         let bounded = async move {

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use modelhost_inference::BatchingPolicy;
@@ -36,18 +35,12 @@ pub struct Share(Arc<Shared>);
 
 struct Shared {
     scheduling: ArcSwap<Scheduling>,
-    turns: TurnShare,
-    /// Calls that wait or run.
-    under_way: AtomicUsize,
+    turns: Arc<TurnShare>,
 }
 
 impl Share {
-    pub(crate) fn new(scheduling: Scheduling, turns: TurnShare) -> Share {
-        Share(Arc::new(Shared {
-            scheduling: ArcSwap::from_pointee(scheduling),
-            turns,
-            under_way: AtomicUsize::new(0),
-        }))
+    pub(crate) fn new(scheduling: Scheduling, turns: Arc<TurnShare>) -> Share {
+        Share(Arc::new(Shared { scheduling: ArcSwap::from_pointee(scheduling), turns }))
     }
 
     /// Changes how calls that begin from now on are scheduled.
@@ -61,28 +54,8 @@ impl Share {
         self.0.scheduling.load_full()
     }
 
-    /// Counts a call as under way until the guard is dropped.
-    pub(crate) fn enter(&self) -> UnderWay<'_> {
-        self.0.under_way.fetch_add(1, Relaxed);
-        UnderWay(&self.0.under_way)
-    }
-
-    /// Whether a call that asks is not the only one under way.
-    pub(crate) fn has_company(&self) -> bool {
-        self.0.under_way.load(Relaxed) > 1
-    }
-
     /// Whose turns its calls take.
-    pub(crate) fn turns(&self) -> &TurnShare {
+    pub(crate) fn turns(&self) -> &Arc<TurnShare> {
         &self.0.turns
-    }
-}
-
-/// A call that is under way.
-pub(crate) struct UnderWay<'a>(&'a AtomicUsize);
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use modelhost_core::Tensor;
-use modelhost_inference::{BatchingPolicy, Graph, Priority};
+use modelhost_inference::{BatchingPolicy, Graph, Priority, Turns};
 use wasmtime::ResourceLimiter;
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -15,7 +15,7 @@ use crate::bindings::wasi::nn::errors::ErrorCode;
 use crate::log::CallLog;
 use crate::memory_budget::{MemoryBudget, MemoryShare};
 use crate::recorder::Recorder;
-use crate::scheduling::{Scheduling, Share};
+use crate::scheduling::Scheduling;
 use crate::services::Services;
 use crate::settings::CallLimits;
 
@@ -97,8 +97,8 @@ pub struct CallState {
     pub services: Arc<Services>,
     /// How the call shares the machine with others.
     pub scheduling: Arc<Scheduling>,
-    /// What it has in common with other calls.
-    pub share: Share,
+    /// Where it takes turns with other calls.
+    pub turns: Arc<dyn Turns>,
     /// When the call began.
     began: Instant,
     /// When the call has to be over.
@@ -127,8 +127,8 @@ pub struct CallContext {
     pub memory: Arc<MemoryBudget>,
     /// How the plugin's calls share the machine with others.
     pub scheduling: Arc<Scheduling>,
-    /// What they have in common.
-    pub share: Share,
+    /// Where they take turns.
+    pub turns: Arc<dyn Turns>,
     /// When it has to be over.
     pub deadline: Instant,
     /// Which calls of a graph go first.
@@ -192,7 +192,7 @@ impl CallState {
             graphs: call.graphs,
             services: services.clone(),
             scheduling: call.scheduling,
-            share: call.share,
+            turns: call.turns,
             began: Instant::now(),
             deadline: call.deadline,
             priority: call.priority,

@@ -90,16 +90,27 @@ impl Lane {
             let soonest = self.turns.values().filter_map(due).min();
             return soonest.map_or(Found::Nothing, Found::NotBefore);
         };
+        let key = key(turns.queue.graph());
+        self.take_of(key, now, longest).map_or(Found::Nothing, |(batch, charge)| Found::Work(batch, charge))
+    }
+
+    /// Calls of this graph, whether they are due or not.
+    pub(crate) fn take_of(
+        &mut self,
+        key: Key,
+        now: Instant,
+        longest: Option<Duration>,
+    ) -> Option<(Batch, Charge)> {
+        let turns = self.turns.get_mut(&key)?;
+        let batch = turns.queue.take(now, longest)?;
         self.clock = self.clock.max(turns.used);
-        let Some(batch) = turns.queue.take(now, longest) else { return Found::Nothing };
         let weight = batch.first().map_or(NonZeroU32::MIN, |call| call.options.weight);
         // Charged at once with what it will probably take: else one graph could take all threads before it pays.
         let charged = batch.graph().run_times().at_most(batch.input_bytes()).unwrap_or_default();
         turns.used += virtual_time(charged, weight);
         turns.running += 1;
         self.running += 1;
-        let charge = Charge { key: key(batch.graph()), weight, charged };
-        Found::Work(batch, charge)
+        Some((batch, Charge { key, weight, charged }))
     }
 
     /// Settles the charge of a run that ended.

@@ -1,4 +1,4 @@
-//! The threads that run graphs, and the way of a call to them and back.
+//! The threads that run graphs, and the way of a call to them and back; and the runs for which no thread is worth it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::lane::{Charge, Found, Key, Lane, key};
 use super::queue::Place;
 use crate::compute_error::ComputeError;
 use crate::graph::Graph;
-use crate::options::ComputeOptions;
+use crate::options::{ComputeOptions, Turns};
 use crate::run::total_bytes;
 use crate::stacking;
 
@@ -29,6 +29,9 @@ pub(crate) struct Scheduler {
 /// is about a slice of the kernel's scheduler, which is what giving way to others costs anyway.
 const SHORT_BELOW: Duration = Duration::from_millis(2);
 
+/// A call that may share its run counts as this many: with less room than that in a short run, few could share one.
+const SHARED_BY: u32 = 4;
+
 /// Added to the niceness of threads that run long graphs: a thread beside one of them gets nine tenths of a processor that
 /// both want.
 const LONG_NICENESS: i32 = 10;
@@ -36,25 +39,35 @@ const LONG_NICENESS: i32 = 10;
 /// Engines recurse while they run subgraphs. Reserved address space, touched only as far as it is used.
 const STACK_BYTES: usize = 16 << 20;
 
+/// Quick calls are put together to a run that lasts no longer: it is a turn among the turns of plugins.
+const GATHERED_BELOW: Duration = Duration::from_millis(1);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Length {
+    /// On the threads of those who call; the others have threads here.
+    Quick,
     Short,
     Long,
 }
 
 impl Length {
-    const ALL: [Length; 2] = [Length::Short, Length::Long];
+    const WITH_THREADS: [Length; 2] = [Length::Short, Length::Long];
 
-    fn of(estimate: Option<Duration>) -> Length {
+    fn of(estimate: Option<Duration>, is_stackable: bool) -> Length {
+        let calls = if is_stackable { SHARED_BY } else { 1 };
         match estimate {
-            Some(estimate) if estimate < SHORT_BELOW => Length::Short,
+            Some(estimate) if estimate * calls < SHORT_BELOW => Length::Short,
             _ => Length::Long,
         }
     }
 
     /// The longest run that calls may be put together to.
     fn longest(self) -> Option<Duration> {
-        (self == Length::Short).then_some(SHORT_BELOW)
+        match self {
+            Length::Quick => Some(GATHERED_BELOW),
+            Length::Short => Some(SHORT_BELOW),
+            Length::Long => None,
+        }
     }
 }
 
@@ -64,12 +77,12 @@ impl Length {
 struct Shared {
     state: Mutex<State>,
     /// One for the threads of each lane.
-    wake: [Condvar; 2],
+    wake: [Condvar; 3],
 }
 
 #[derive(Default)]
 struct State {
-    lanes: [Lane; 2],
+    lanes: [Lane; 3],
     arrivals: u64,
     is_closed: bool,
 }
@@ -78,12 +91,12 @@ impl Scheduler {
     /// Starts that many threads for short runs, and as many for long ones; at least one of each.
     pub(crate) fn new(threads: usize) -> io::Result<Scheduler> {
         let scheduler = Scheduler { shared: Arc::default() };
-        for length in Length::ALL {
+        for length in Length::WITH_THREADS {
             for index in 0..threads.max(1) {
                 let shared = scheduler.shared.clone();
                 let name = match length {
-                    Length::Short => format!("inference-{index}"),
                     Length::Long => format!("inference-long-{index}"),
+                    _ => format!("inference-{index}"),
                 };
                 thread::Builder::new()
                     .name(name)
@@ -94,7 +107,7 @@ impl Scheduler {
         Ok(scheduler)
     }
 
-    /// Waits for a turn, runs, and gives the outputs. Dropping the future takes the call out of the queue, or stops its
+    /// Waits for a thread, runs, and gives the outputs. Dropping the future takes the call out of the queue, or stops its
     /// run if nobody else waits for it.
     ///
     /// # Errors
@@ -105,17 +118,43 @@ impl Scheduler {
         inputs: Vec<Tensor>,
         options: ComputeOptions,
     ) -> Answer {
+        let estimate = graph.run_times().estimate(total_bytes(&inputs));
+        let length = Length::of(estimate, is_stackable(graph, &options));
+        let submitted = self.submit(graph, inputs, options, length)?;
+        self.shared.wake[length as usize].notify_one();
+        submitted.answer().await
+    }
+
+    /// The same, but it runs where the caller takes turns with others, after the turns of those who are ready now and may
+    /// join.
+    ///
+    /// # Errors
+    /// [`ComputeError`].
+    pub(crate) async fn gather(
+        &self,
+        graph: &Arc<Graph>,
+        inputs: Vec<Tensor>,
+        options: ComputeOptions,
+        turns: Arc<dyn Turns>,
+    ) -> Answer {
+        let submitted = self.submit(graph, inputs, options, Length::Quick)?;
+        // Who is not the first one joins the run that the first one asked for.
+        if submitted.is_first {
+            self.shared.clone().run_gathered_later(key(graph), turns);
+        }
+        submitted.answer().await
+    }
+
+    fn submit(
+        &self,
+        graph: &Arc<Graph>,
+        inputs: Vec<Tensor>,
+        options: ComputeOptions,
+        length: Length,
+    ) -> Result<Submitted<'_>, ComputeError> {
         let (answer, result) = oneshot::channel();
-        let is_stackable = graph.is_batchable() && options.batching.max_batch_size > 1;
-        let mut presence = Waiting {
-            shared: &self.shared,
-            lane: Length::Long,
-            key: key(graph),
-            place: (options.priority, 0),
-            cancelled: options.limits.cancelled.clone(),
-            membership: Arc::default(),
-            is_over: false,
-        };
+        let is_stackable = is_stackable(graph, &options);
+        let (cancelled, membership) = (options.limits.cancelled.clone(), Arc::<Membership>::default());
         let call = Call {
             input_bytes: total_bytes(&inputs),
             rows: is_stackable.then(|| stacking::rows(&inputs)).flatten(),
@@ -123,12 +162,34 @@ impl Scheduler {
             options,
             arrived: Instant::now(),
             answer,
-            membership: presence.membership.clone(),
+            membership: membership.clone(),
         };
-        (presence.lane, presence.place) =
-            self.shared.submit(graph, call).inspect_err(|_| presence.is_over = true)?;
-        let result = result.await;
-        presence.is_over = true;
+        let (place, is_first) = self.shared.push(graph, call, length)?;
+        let waiting = Waiting {
+            shared: &self.shared,
+            lane: length,
+            key: key(graph),
+            place,
+            cancelled,
+            membership,
+            is_over: false,
+        };
+        Ok(Submitted { waiting, result, is_first })
+    }
+}
+
+/// A call in a queue, or in the run that it left it for.
+struct Submitted<'a> {
+    waiting: Waiting<'a>,
+    result: oneshot::Receiver<Answer>,
+    /// Whether no other waited for the same graph in the same lane.
+    is_first: bool,
+}
+
+impl Submitted<'_> {
+    async fn answer(mut self) -> Answer {
+        let result = self.result.await;
+        self.waiting.is_over = true;
         result.unwrap_or_else(|_| Err(ComputeError::Failed { reason: "the inference thread ended".into() }))
     }
 }
@@ -168,20 +229,41 @@ impl Drop for Waiting<'_> {
 }
 
 impl Shared {
-    fn submit(&self, graph: &Arc<Graph>, call: Call) -> Result<(Length, Place), ComputeError> {
-        let length = Length::of(graph.run_times().estimate(call.input_bytes));
+    fn push(&self, graph: &Arc<Graph>, call: Call, length: Length) -> Result<(Place, bool), ComputeError> {
+        let key = key(graph);
         let mut state = self.state.lock();
-        let waiting: usize = state.lanes.iter().map(|lane| lane.waiting(key(graph))).sum();
+        let waiting: usize = state.lanes.iter().map(|lane| lane.waiting(key)).sum();
         if waiting >= call.options.batching.max_queue_size {
             graph.counters().record_rejection();
             return Err(ComputeError::Overloaded { waiting });
         }
         state.arrivals += 1;
         let place = (call.options.priority, state.arrivals);
-        state.lanes[length as usize].push(graph, place, call);
+        let lane = &mut state.lanes[length as usize];
+        let is_first = lane.waiting(key) == 0;
+        lane.push(graph, place, call);
+        Ok((place, is_first))
+    }
+
+    fn run_gathered_later(self: Arc<Self>, key: Key, turns: Arc<dyn Turns>) {
+        let next = turns.clone();
+        turns.after_those_ready(Box::new(move || self.run_gathered(key, next)));
+    }
+
+    /// Runs what was gathered for a graph, as much as one run may hold.
+    fn run_gathered(self: Arc<Self>, key: Key, turns: Arc<dyn Turns>) {
+        let lane = Length::Quick as usize;
+        let taken = self.state.lock().lanes[lane].take_of(key, Instant::now(), Length::Quick.longest());
+        // Who waited may have given up.
+        let Some((batch, charge)) = taken else { return };
+        let elapsed = timed(batch);
+        let mut state = self.state.lock();
+        state.lanes[lane].settle(charge, elapsed);
+        let are_more_waiting = state.lanes[lane].waiting(key) > 0;
         drop(state);
-        self.wake[length as usize].notify_one();
-        Ok((length, place))
+        if are_more_waiting {
+            self.run_gathered_later(key, turns);
+        }
     }
 
     /// What each thread does.
@@ -191,12 +273,7 @@ impl Shared {
         }
         let mut settled = None;
         while let Some((batch, charge)) = self.next(length, settled.take()) {
-            let began = Instant::now();
-            // The panics of engines are caught nearer to them; one that escapes must still not take the thread with it.
-            if catch_unwind(AssertUnwindSafe(|| batch.run())).is_err() {
-                tracing::error!("a run panicked outside of its engine");
-            }
-            settled = Some((charge, began.elapsed()));
+            settled = Some((charge, timed(batch)));
         }
     }
 
@@ -225,6 +302,21 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether a call may share its run with others.
+pub(crate) fn is_stackable(graph: &Graph, options: &ComputeOptions) -> bool {
+    graph.is_batchable() && options.batching.max_batch_size > 1
+}
+
+/// Runs a batch and says how long it took.
+fn timed(batch: Batch) -> Duration {
+    let began = Instant::now();
+    // The panics of engines are caught nearer to them; one that escapes must still not take the thread with it.
+    if catch_unwind(AssertUnwindSafe(|| batch.run())).is_err() {
+        tracing::error!("a run panicked outside of its engine");
+    }
+    began.elapsed()
 }
 
 /// Lowers the priority of this thread for the operating system.

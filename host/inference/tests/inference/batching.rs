@@ -289,29 +289,6 @@ fn outputs_with_another_number_of_rows_are_nobodys() {
 }
 
 #[test]
-fn a_quick_call_with_company_leaves_the_calling_thread_and_one_alone_stays() {
-    let executor = Executor::new(1).unwrap();
-    let caller = thread::current().id();
-    let last = Arc::new(Mutex::new(None));
-    let seen = last.clone();
-    let graph = rows(move |inputs, _| {
-        let began = Instant::now();
-        // Long enough that sharing a run is worth a hop, short enough that a hop is not.
-        while began.elapsed() < Duration::from_micros(30) {}
-        *seen.lock() = Some(thread::current().id());
-        Ok(inputs)
-    });
-    let ran_here = |has_company| {
-        let options = ComputeOptions { has_company, ..batching(8) };
-        run_async(executor.compute(&graph, vec![("x".into(), row(1.0, 1))], options)).unwrap();
-        *last.lock() == Some(caller)
-    };
-    // It has to be known to be quick, which a busy machine may take some runs for.
-    assert!((0..1_000).any(|_| ran_here(false)), "a call alone never stayed");
-    assert!(!ran_here(true), "a call with company stayed");
-}
-
-#[test]
 fn who_gives_up_leaves_the_queue_and_makes_room() {
     run_async(async {
         let calls = Calls::new();
@@ -495,8 +472,8 @@ fn a_long_run_does_not_hold_up_short_ones() {
             thread::sleep(Duration::from_micros(300));
             Ok(inputs)
         });
-        // Until it is known how short it is.
-        for _ in 0..3 {
+        // Until it is known how short it is, which on a busy machine may take some runs.
+        for _ in 0..50 {
             calls.start(&short, row(0.0, 1), batching(1)).await.unwrap().unwrap();
         }
         let (blocker, blocked) = calls.block().await;

@@ -158,7 +158,7 @@ impl inference::HostGraphExecutionContext for CallState {
             batching,
             priority: self.priority,
             weight: self.scheduling.weight,
-            has_company: self.share.has_company(),
+            turns: Some(self.turns.clone()),
         };
         let services = self.services.clone();
         let began = Instant::now();
