@@ -203,6 +203,7 @@ impl<T> FairQueue<T> {
                 average => average - average / SMOOTHING + cost / SMOOTHING,
             };
         });
+        self.forgive_what_nobody_wanted(turn.flow);
     }
 
     /// Ends a turn in which nothing was done, and which says nothing about what turns cost.
@@ -212,6 +213,15 @@ impl<T> FairQueue<T> {
             flow.running = flow.running.saturating_sub(1);
             flow.virtual_time = flow.virtual_time.saturating_sub(flow.weigh(turn.charged));
         });
+        self.forgive_what_nobody_wanted(turn.flow);
+    }
+
+    /// While nobody waits, a flow takes nothing from others: it need not pay for that when they come.
+    fn forgive_what_nobody_wanted(&mut self, id: FlowId) {
+        if self.ready.is_empty() {
+            let virtual_time = self.flow(id).map_or(0, |flow| flow.virtual_time);
+            self.virtual_time = self.virtual_time.max(virtual_time);
+        }
     }
 
     fn begin(&mut self, id: FlowId) -> Turn {

@@ -9,7 +9,7 @@ use modelhost_core::{Tensor, TensorDescription};
 
 use crate::compute_error::ComputeError;
 use crate::graph::Graph;
-use crate::options::{Company, ComputeOptions, Turns};
+use crate::options::{CallerTurns, Company, ComputeOptions};
 use crate::run::{check_before, run, total_bytes};
 use crate::schedule::{Done, Scheduler, is_stackable};
 
@@ -99,7 +99,7 @@ enum Where {
     /// On the calling thread, and later calls may see that the graph is busy.
     HereAndSeen,
     /// On the threads on which the caller and others take turns, after theirs.
-    Gathered(Arc<dyn Turns>),
+    Gathered(Arc<dyn CallerTurns>),
     /// In the queue of the graph.
     Queue,
 }

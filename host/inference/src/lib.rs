@@ -30,6 +30,6 @@ pub use executor::{Computed, Executor};
 pub use graph::{Graph, GraphHold, GraphStatistics};
 pub use onnx::external_data;
 pub use onnxruntime::OnnxRuntimeEngine;
-pub use options::{BatchingPolicy, Company, ComputeOptions, Priority, Turns};
+pub use options::{BatchingPolicy, CallerTurns, Company, ComputeOptions, Priority};
 pub use settings::{BatchingSettings, InferenceSettings};
 pub use tract::{TensorBuffer, TractEngine};

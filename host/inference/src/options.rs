@@ -19,12 +19,12 @@ pub struct ComputeOptions {
     /// The share of the threads beside calls of other graphs.
     pub weight: NonZeroU32,
     /// Where the caller takes turns with others, if it does.
-    pub turns: Option<Arc<dyn Turns>>,
+    pub turns: Option<Arc<dyn CallerTurns>>,
 }
 
 /// Calls that take turns on threads of their own, which are not for waiting: what a caller runs there keeps the others from
 /// their turns.
-pub trait Turns: Send + Sync {
+pub trait CallerTurns: Send + Sync {
     /// Who else is under way beside the caller.
     fn company(&self) -> Company;
 
@@ -32,9 +32,9 @@ pub trait Turns: Send + Sync {
     fn after_those_ready(&self, work: Box<dyn FnOnce() + Send>);
 }
 
-impl fmt::Debug for dyn Turns {
+impl fmt::Debug for dyn CallerTurns {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Turns")
+        formatter.write_str("CallerTurns")
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use modelhost_core::Tensor;
-use modelhost_inference::{BatchingPolicy, Graph, Priority, Turns};
+use modelhost_inference::{BatchingPolicy, CallerTurns, Graph, Priority};
 use wasmtime::ResourceLimiter;
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -98,7 +98,7 @@ pub struct CallState {
     /// How the call shares the machine with others.
     pub scheduling: Arc<Scheduling>,
     /// Where it takes turns with other calls.
-    pub turns: Arc<dyn Turns>,
+    pub turns: Arc<dyn CallerTurns>,
     /// When the call began.
     began: Instant,
     /// When the call has to be over.
@@ -128,7 +128,7 @@ pub struct CallContext {
     /// How the plugin's calls share the machine with others.
     pub scheduling: Arc<Scheduling>,
     /// Where they take turns.
-    pub turns: Arc<dyn Turns>,
+    pub turns: Arc<dyn CallerTurns>,
     /// When it has to be over.
     pub deadline: Instant,
     /// Which calls of a graph go first.

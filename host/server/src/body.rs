@@ -24,7 +24,7 @@ const SMALL: usize = 64 << 10;
 /// What one permit of the budget stands for.
 const BUDGET_UNIT: usize = 1 << 10;
 
-/// The memory for bodies that are read whole, shared by all connections.
+/// The memory for bodies that are read whole and for the tensors in them, shared by all connections.
 #[derive(Clone, Debug)]
 pub(crate) struct BodyBudget(Arc<Semaphore>);
 
@@ -34,19 +34,42 @@ impl BodyBudget {
         BodyBudget(Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))))
     }
 
-    fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         let permits = u32::try_from(bytes.div_ceil(BUDGET_UNIT)).unwrap_or(u32::MAX);
         Arc::clone(&self.0).try_acquire_many_owned(permits).map_err(|_| {
-            ApiError::new(ErrorCode::Overloaded, "too many large bodies are being received: try again later")
+            ApiError::new(ErrorCode::Overloaded, "too many large requests are under way: try again later")
         })
     }
 }
 
-/// A body that was read whole. Its share of the budget is given back when this is dropped.
+/// A share of the budget, given back when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Reservation(Option<OwnedSemaphorePermit>);
+
+impl Reservation {
+    /// Makes it at least as large as this.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Overloaded`] where others have too much of the budget.
+    pub(crate) fn extend_to(&mut self, bytes: usize, budget: &BodyBudget) -> Result<(), ApiError> {
+        let held = self.0.as_ref().map_or(0, |permit| permit.num_permits() * BUDGET_UNIT);
+        if bytes <= SMALL || bytes <= held {
+            return Ok(());
+        }
+        let more = budget.take(bytes - held)?;
+        match &mut self.0 {
+            Some(permit) => permit.merge(more),
+            None => self.0 = Some(more),
+        }
+        Ok(())
+    }
+}
+
+/// A body that was read whole.
 #[derive(Debug)]
 pub(crate) struct WholeBody {
     pub(crate) bytes: Bytes,
-    _reserved: Option<OwnedSemaphorePermit>,
+    pub(crate) reservation: Reservation,
 }
 
 /// How a body may arrive.
@@ -154,17 +177,17 @@ impl RequestBody {
         };
         self.check_size(limits.bytes)?;
         if self.is_complete() {
-            return Ok(WholeBody { bytes: first, _reserved: None });
+            return Ok(WholeBody { bytes: first, reservation: Reservation::default() });
         }
         let mut whole = BytesMut::from(first);
-        let mut reserved: Option<OwnedSemaphorePermit> = None;
+        let mut reservation = Reservation::default();
         while let Some(chunk) = self.chunk(&mut deadline).await? {
             self.check_size(limits.bytes)?;
-            reserve_for(&mut reserved, whole.len() + chunk.len(), budget)?;
+            reservation.extend_to(whole.len() + chunk.len(), budget)?;
             make_room(&mut whole, chunk.len(), self.declared());
             whole.extend_from_slice(&chunk);
         }
-        Ok(WholeBody { bytes: whole.freeze(), _reserved: reserved })
+        Ok(WholeBody { bytes: whole.freeze(), reservation })
     }
 
     fn check_size(&self, limit: u64) -> Result<(), ApiError> {
@@ -202,24 +225,6 @@ fn make_room(whole: &mut BytesMut, chunk: usize, declared: u64) {
         }
         whole.reserve(room.max(needed) - whole.len());
     }
-}
-
-/// Keeps the reservation as large as the buffer is about to be.
-fn reserve_for(
-    reserved: &mut Option<OwnedSemaphorePermit>,
-    length: usize,
-    budget: &BodyBudget,
-) -> Result<(), ApiError> {
-    let held = reserved.as_ref().map_or(0, |permit| permit.num_permits() * BUDGET_UNIT);
-    if length <= SMALL || length <= held {
-        return Ok(());
-    }
-    let more = budget.reserve(length - held)?;
-    match reserved {
-        Some(permit) => permit.merge(more),
-        None => *reserved = Some(more),
-    }
-    Ok(())
 }
 
 /// Reads and forgets, within bounds. The connection closes where the end did not come in time.

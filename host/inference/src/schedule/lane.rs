@@ -9,12 +9,25 @@ use super::batch::Batch;
 use super::call::Call;
 use super::queue::{GraphQueue, Place};
 use crate::graph::Graph;
+use crate::options::CallerTurns;
 
-/// A graph, for as long as somebody holds it.
-pub(crate) type Key = usize;
+/// What waits together: calls of one graph, and where they run in the turns of their callers, of one model. For as long
+/// as somebody holds both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    graph: usize,
+    turns: usize,
+}
 
-pub(crate) fn key(graph: &Arc<Graph>) -> Key {
-    Arc::as_ptr(graph).addr()
+impl Key {
+    pub(crate) fn of(graph: &Arc<Graph>, turns: Option<&Arc<dyn CallerTurns>>) -> Key {
+        Key { graph: Arc::as_ptr(graph).addr(), turns: turns.map_or(0, |turns| Arc::as_ptr(turns).addr()) }
+    }
+
+    /// Whether both are of one graph.
+    pub(crate) fn has_graph_of(self, other: Key) -> bool {
+        self.graph == other.graph
+    }
 }
 
 /// The graphs of one lane.
@@ -53,9 +66,9 @@ pub(crate) struct Charge {
 }
 
 impl Lane {
-    pub(crate) fn push(&mut self, graph: &Arc<Graph>, place: Place, call: Call) {
+    pub(crate) fn push(&mut self, key: Key, graph: &Arc<Graph>, place: Place, call: Call) {
         let clock = self.clock;
-        let turns = self.turns.entry(key(graph)).or_insert_with(|| Turns {
+        let turns = self.turns.entry(key).or_insert_with(|| Turns {
             queue: GraphQueue::new(graph.clone()),
             used: clock,
             running: 0,
@@ -74,23 +87,28 @@ impl Lane {
         call
     }
 
-    /// Calls of a graph that wait.
+    /// Calls that wait.
     pub(crate) fn waiting(&self, key: Key) -> usize {
         self.turns.get(&key).map_or(0, |turns| turns.queue.len())
+    }
+
+    /// Calls of a graph that wait, wherever they will run.
+    pub(crate) fn waiting_for_graph_of(&self, key: Key) -> usize {
+        let same = self.turns.iter().filter(|(other, _)| other.has_graph_of(key));
+        same.map(|(_, turns)| turns.queue.len()).sum()
     }
 
     /// Calls of the graph whose turn it is. `longest` bounds what is put together; `at_once` ignores that calls may wait
     /// for others.
     pub(crate) fn take(&mut self, now: Instant, longest: Option<Duration>, at_once: bool) -> Found {
         let due = |turns: &Turns| turns.queue.due().map(|due| if at_once { now } else { due });
-        let is_due = |turns: &&mut Turns| due(turns).is_some_and(|due| due <= now);
+        let is_due = |(_, turns): &(&Key, &Turns)| due(turns).is_some_and(|due| due <= now);
         let next =
-            self.turns.values_mut().filter(is_due).min_by_key(|turns| (turns.used, turns.queue.arrival()));
-        let Some(turns) = next else {
+            self.turns.iter().filter(is_due).min_by_key(|(_, turns)| (turns.used, turns.queue.arrival()));
+        let Some((&key, _)) = next else {
             let soonest = self.turns.values().filter_map(due).min();
             return soonest.map_or(Found::Nothing, Found::NotBefore);
         };
-        let key = key(turns.queue.graph());
         self.take_of(key, now, longest).map_or(Found::Nothing, |(batch, charge)| Found::Work(batch, charge))
     }
 
@@ -203,7 +221,7 @@ mod tests {
             answer: oneshot::channel().0,
             membership: Arc::default(),
         };
-        lane.push(graph, place, call);
+        lane.push(Key::of(graph, None), graph, place, call);
     }
 
     /// Which graphs the next runs are of, on so many threads that all run at once.
@@ -215,7 +233,7 @@ mod tests {
                 let Found::Work(batch, charge) = lane.take(Instant::now(), None, false) else {
                     panic!("nothing")
                 };
-                order.push(graphs.iter().position(|graph| key(graph) == key(batch.graph())).unwrap());
+                order.push(graphs.iter().position(|graph| Arc::ptr_eq(graph, batch.graph())).unwrap());
                 running.push((charge, batch.graph().run_times().estimate(0).unwrap()));
             }
             running.into_iter().for_each(|(charge, elapsed)| lane.settle(charge, elapsed));
@@ -267,11 +285,12 @@ mod tests {
     fn a_call_that_is_taken_back_leaves_nothing() {
         let graph = graph("g", 1);
         let mut lane = Lane::default();
+        let key = Key::of(&graph, None);
         push(&mut lane, &graph, 1, 7);
-        assert_eq!(lane.waiting(key(&graph)), 1);
+        assert_eq!(lane.waiting(key), 1);
         let place = (crate::options::Priority::default(), 7);
-        assert!(lane.remove(key(&graph), place).is_some());
-        assert!(lane.remove(key(&graph), place).is_none());
+        assert!(lane.remove(key, place).is_some());
+        assert!(lane.remove(key, place).is_none());
         assert!(!lane.is_waiting() && lane.turns.is_empty());
         assert!(matches!(lane.take(Instant::now(), None, false), Found::Nothing));
     }

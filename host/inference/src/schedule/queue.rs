@@ -28,10 +28,6 @@ impl GraphQueue {
         GraphQueue { graph, waiting: BTreeMap::new() }
     }
 
-    pub(crate) fn graph(&self) -> &Arc<Graph> {
-        &self.graph
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }

@@ -12,11 +12,11 @@ use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::call::{Answer, Call, Membership};
-use super::lane::{Charge, Found, Key, Lane, key};
+use super::lane::{Charge, Found, Key, Lane};
 use super::queue::Place;
 use crate::compute_error::ComputeError;
 use crate::graph::Graph;
-use crate::options::{ComputeOptions, Turns};
+use crate::options::{CallerTurns, ComputeOptions};
 use crate::run::total_bytes;
 use crate::stacking;
 
@@ -120,7 +120,7 @@ impl Scheduler {
     ) -> Answer {
         let estimate = graph.run_times().estimate(total_bytes(&inputs));
         let length = Length::of(estimate, is_stackable(graph, &options));
-        let submitted = self.submit(graph, inputs, options, length)?;
+        let submitted = self.submit(graph, inputs, options, length, None)?;
         self.shared.wake[length as usize].notify_one();
         submitted.answer().await
     }
@@ -135,12 +135,13 @@ impl Scheduler {
         graph: &Arc<Graph>,
         inputs: Vec<Tensor>,
         options: ComputeOptions,
-        turns: Arc<dyn Turns>,
+        turns: Arc<dyn CallerTurns>,
     ) -> Answer {
-        let submitted = self.submit(graph, inputs, options, Length::Quick)?;
+        let submitted = self.submit(graph, inputs, options, Length::Quick, Some(&turns))?;
         // Who is not the first one joins the run that the first one asked for.
         if submitted.is_first {
-            self.shared.clone().run_gathered_later(key(graph), turns);
+            let key = submitted.waiting.key;
+            self.shared.clone().run_gathered_later(key, turns);
         }
         submitted.answer().await
     }
@@ -151,7 +152,9 @@ impl Scheduler {
         inputs: Vec<Tensor>,
         options: ComputeOptions,
         length: Length,
+        turns: Option<&Arc<dyn CallerTurns>>,
     ) -> Result<Submitted<'_>, ComputeError> {
+        let key = Key::of(graph, turns);
         let (answer, result) = oneshot::channel();
         let is_stackable = is_stackable(graph, &options);
         let (cancelled, membership) = (options.limits.cancelled.clone(), Arc::<Membership>::default());
@@ -164,16 +167,9 @@ impl Scheduler {
             answer,
             membership: membership.clone(),
         };
-        let (place, is_first) = self.shared.push(graph, call, length)?;
-        let waiting = Waiting {
-            shared: &self.shared,
-            lane: length,
-            key: key(graph),
-            place,
-            cancelled,
-            membership,
-            is_over: false,
-        };
+        let (place, is_first) = self.shared.push(key, graph, call, length)?;
+        let waiting =
+            Waiting { shared: &self.shared, lane: length, key, place, cancelled, membership, is_over: false };
         Ok(Submitted { waiting, result, is_first })
     }
 }
@@ -229,10 +225,15 @@ impl Drop for Waiting<'_> {
 }
 
 impl Shared {
-    fn push(&self, graph: &Arc<Graph>, call: Call, length: Length) -> Result<(Place, bool), ComputeError> {
-        let key = key(graph);
+    fn push(
+        &self,
+        key: Key,
+        graph: &Arc<Graph>,
+        call: Call,
+        length: Length,
+    ) -> Result<(Place, bool), ComputeError> {
         let mut state = self.state.lock();
-        let waiting: usize = state.lanes.iter().map(|lane| lane.waiting(key)).sum();
+        let waiting: usize = state.lanes.iter().map(|lane| lane.waiting_for_graph_of(key)).sum();
         if waiting >= call.options.batching.max_queue_size {
             graph.counters().record_rejection();
             return Err(ComputeError::Overloaded { waiting });
@@ -241,17 +242,17 @@ impl Shared {
         let place = (call.options.priority, state.arrivals);
         let lane = &mut state.lanes[length as usize];
         let is_first = lane.waiting(key) == 0;
-        lane.push(graph, place, call);
+        lane.push(key, graph, place, call);
         Ok((place, is_first))
     }
 
-    fn run_gathered_later(self: Arc<Self>, key: Key, turns: Arc<dyn Turns>) {
+    fn run_gathered_later(self: Arc<Self>, key: Key, turns: Arc<dyn CallerTurns>) {
         let next = turns.clone();
         turns.after_those_ready(Box::new(move || self.run_gathered(key, next)));
     }
 
     /// Runs what was gathered for a graph, as much as one run may hold.
-    fn run_gathered(self: Arc<Self>, key: Key, turns: Arc<dyn Turns>) {
+    fn run_gathered(self: Arc<Self>, key: Key, turns: Arc<dyn CallerTurns>) {
         let lane = Length::Quick as usize;
         let taken = self.state.lock().lanes[lane].take_of(key, Instant::now(), Length::Quick.longest());
         // Who waited may have given up.

@@ -42,7 +42,7 @@ impl ScriptedTurns {
     }
 }
 
-impl Turns for ScriptedTurns {
+impl CallerTurns for ScriptedTurns {
     fn company(&self) -> Company {
         self.company
     }
@@ -95,7 +95,7 @@ impl Quick {
         &self,
         value: f32,
         max_batch_size: u32,
-        turns: Option<Arc<dyn Turns>>,
+        turns: Option<Arc<dyn CallerTurns>>,
     ) -> Result<Computed, ComputeError> {
         let batching =
             BatchingPolicy { max_batch_size, max_queue_delay: Duration::ZERO, max_queue_size: usize::MAX };
