@@ -43,6 +43,10 @@ pub trait ExecutableGraph: Send + Sync {
     /// same index of every input and on nothing else, so that the rows of several requests may share a run.
     fn rows_are_independent(&self) -> bool;
 
+    /// Whether it is proven that the time of a run follows from the extents of its inputs and the bytes of its texts,
+    /// whatever the values: nothing in the network branches or loops on a value, or has a shape that depends on one.
+    fn time_follows_from_extents(&self) -> bool;
+
     /// Runs the network on the calling thread.
     ///
     /// `inputs` are in the order of [`inputs`](Self::inputs) and each fits its description; extents that must agree

@@ -205,7 +205,7 @@ impl Plugin {
             origin: self.origin.clone(),
             memory: self.memory.clone(),
             scheduling: self.share.scheduling(),
-            turns: self.share.turns().clone(),
+            threads: self.share.turns().clone(),
             deadline,
             priority,
             recorder,

@@ -121,7 +121,7 @@ impl TurnShare {
     }
 }
 
-impl modelhost_inference::CallerTurns for TurnShare {
+impl modelhost_inference::CallerThreads for TurnShare {
     fn company(&self) -> Company {
         // The caller is one of each.
         if self.under_way.load(Relaxed) > 1 {

@@ -329,6 +329,10 @@ mod tests {
             0
         }
 
+        fn time_follows_from_extents(&self) -> bool {
+            true
+        }
+
         fn rows_are_independent(&self) -> bool {
             true
         }

@@ -87,7 +87,7 @@ impl Execution<'_> {
     fn without_ended(&self, calls: Vec<Call>) -> Vec<Call> {
         let mut others = Vec::with_capacity(calls.len());
         for call in calls {
-            match check_before(self.graph, call.input_bytes, &call.options.limits) {
+            match check_before(self.graph, call.extents, &call.options.limits) {
                 Ok(()) => others.push(call),
                 Err(error) => call.answer(Err(error.into())),
             }

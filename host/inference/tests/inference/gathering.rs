@@ -42,7 +42,7 @@ impl ScriptedTurns {
     }
 }
 
-impl CallerTurns for ScriptedTurns {
+impl CallerThreads for ScriptedTurns {
     fn company(&self) -> Company {
         self.company
     }
@@ -95,11 +95,11 @@ impl Quick {
         &self,
         value: f32,
         max_batch_size: u32,
-        turns: Option<Arc<dyn CallerTurns>>,
+        threads: Option<Arc<dyn CallerThreads>>,
     ) -> Result<Computed, ComputeError> {
         let batching =
             BatchingPolicy { max_batch_size, max_queue_delay: Duration::ZERO, max_queue_size: usize::MAX };
-        let options = ComputeOptions { batching, turns, ..ComputeOptions::alone(limits()) };
+        let options = ComputeOptions { batching, threads, ..ComputeOptions::alone(limits()) };
         self.executor.compute(&self.graph, vec![("x".into(), floats(&[1, 2], &[value, 0.0]))], options).await
     }
 
@@ -201,7 +201,7 @@ fn a_call_whose_time_is_over_is_not_run() {
     let turns = ScriptedTurns::with(Company::SameModel);
     let late = ComputeOptions {
         limits: RunLimits::new(Instant::now() + Duration::from_millis(20), u64::MAX),
-        turns: Some(turns.clone()),
+        threads: Some(turns.clone()),
         ..ComputeOptions::alone(limits())
     };
     let late = ComputeOptions { batching: BatchingPolicy { max_batch_size: 8, ..late.batching }, ..late };

@@ -46,7 +46,7 @@ impl Steps for GraphBuilder {
         let onnx = self.output("y", Float, &[]).build();
         let graph = load(&onnx).unwrap_or_else(|error| panic!("{error}"));
         let is_independent = graph.rows_are_independent();
-        assert_eq!(TractEngine::new().rows_are_independent(&onnx), is_independent);
+        assert_eq!(TractEngine::new().prove(&onnx).rows_are_independent, is_independent);
         is_independent
     }
 }
@@ -360,7 +360,7 @@ fn for_other_engines_only_known_operators_count() {
     let other = |domain: &str, operator: &str, attributes: Vec<AttributeProto>| {
         let onnx =
             table().node_with(domain, operator, &["x"], &["y"], attributes).output("y", Float, &[]).build();
-        engine.rows_are_independent(&onnx)
+        engine.prove(&onnx).rows_are_independent
     };
     assert!(other("", "LogSoftmax", axis(1)));
     assert!(!other("", "LogSoftmax", axis(0)));

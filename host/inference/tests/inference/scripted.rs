@@ -34,6 +34,10 @@ impl<F: Fn(Vec<Tensor>, &RunLimits) -> Ran + Send + Sync> ExecutableGraph for Sc
         self.rows_are_independent
     }
 
+    fn time_follows_from_extents(&self) -> bool {
+        true
+    }
+
     fn run(&self, inputs: Vec<Tensor>, limits: &RunLimits) -> Ran {
         (self.run)(inputs, limits)
     }

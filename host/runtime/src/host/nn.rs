@@ -158,7 +158,7 @@ impl inference::HostGraphExecutionContext for CallState {
             batching,
             priority: self.priority,
             weight: self.scheduling.weight,
-            turns: Some(self.turns.clone()),
+            threads: Some(self.threads.clone()),
         };
         let services = self.services.clone();
         let began = Instant::now();
