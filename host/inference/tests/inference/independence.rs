@@ -367,7 +367,7 @@ fn for_other_engines_only_known_operators_count() {
     assert!(!other("com.example", "Relu", vec![]), "another engine may have an operator of that name");
     assert!(!other("", "DynamicQuantizeLinear", vec![]));
     assert!(!other("", "RandomUniformLike", vec![]));
-    assert!(!engine.rows_are_independent(b"no graph"));
+    assert!(!engine.prove(b"no graph").rows_are_independent);
     // In training mode it normalises over the rows; tract would run it as if it did not.
     let training = images()
         .floats("scale", &[2], &[1.5; 2])
@@ -379,7 +379,7 @@ fn for_other_engines_only_known_operators_count() {
         )
         .output("y", Float, &[])
         .build();
-    assert!(!engine.rows_are_independent(&training));
+    assert!(!engine.prove(&training).rows_are_independent);
 }
 
 /// The proof, held against what the networks do: other rows change nothing.
