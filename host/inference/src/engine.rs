@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use modelhost_core::{EngineName, ErrorCode, Tensor, TensorDescription};
 
@@ -72,6 +72,11 @@ impl RunLimits {
     /// Limits with a flag of their own.
     pub fn new(deadline: Instant, max_tensor_bytes: u64) -> RunLimits {
         RunLimits { deadline, cancelled: Arc::new(AtomicBool::new(false)), max_tensor_bytes }
+    }
+
+    /// Until the deadline.
+    pub fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 
     /// Whether a run may go on.

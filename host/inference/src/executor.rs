@@ -12,7 +12,7 @@ use crate::compute_error::ComputeError;
 use crate::graph::Graph;
 use crate::known_times::Extents;
 use crate::options::ComputeOptions;
-use crate::run::{check_before, run};
+use crate::run::{Admitted, run};
 use crate::schedule::{Done, Scheduler, is_stackable};
 
 /// Runs graphs: quick ones on the thread that asks, others on threads of its own, so that no thread that polls other calls
@@ -73,9 +73,8 @@ impl Executor {
         let inputs = in_order(graph.inputs(), inputs)?;
         let counters = graph.counters();
         counters.record_request();
-        let extents = graph.known_times().extents(&inputs);
-        check_before(graph, extents, &options.limits)?;
-        let done = match where_to_run(graph, extents, &options) {
+        let admitted = Admitted::admit(graph, &inputs, &options.limits)?;
+        let done = match where_to_run(graph, admitted.extents, &options) {
             Where::Here => run_here(graph, inputs, &options)?,
             Where::HereAndSeen => {
                 let _present = counters.enter();
@@ -83,11 +82,11 @@ impl Executor {
             }
             Where::Gathered(threads) => {
                 let _present = counters.enter();
-                self.scheduler.gather(graph, inputs, options, threads).await?
+                self.scheduler.gather(graph, inputs, options, admitted, threads).await?
             }
             Where::Queue => {
                 let _present = counters.enter();
-                self.scheduler.compute(graph, inputs, options).await?
+                self.scheduler.compute(graph, inputs, options, admitted).await?
             }
         };
         let names = graph.outputs().iter().map(|description| description.name.clone());

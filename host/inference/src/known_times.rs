@@ -50,13 +50,15 @@ impl KnownTimes {
 
     /// Whether a run most likely takes longer than this.
     pub(crate) fn is_too_long(&self, extents: Extents, time_left: Duration) -> bool {
+        self.expected(extents).is_some_and(|expected| expected > time_left)
+    }
+
+    /// Whether one that is too long is to be tried all the same.
+    pub(crate) fn is_to_be_tried(&self, extents: Extents) -> bool {
         let mut known = self.known.lock();
-        let Some(known) = known.get_mut(&extents) else { return false };
-        if known.nanoseconds <= nanoseconds(time_left) {
-            return false;
-        }
+        let Some(known) = known.get_mut(&extents) else { return true };
         known.refusals += 1;
-        known.refusals % TRIED_AGAIN_AFTER != 0
+        known.refusals.is_multiple_of(TRIED_AGAIN_AFTER)
     }
 
     /// Adds a run that came to its end.
@@ -127,8 +129,8 @@ mod tests {
         assert!(!times.is_too_long(extents, Duration::ZERO), "nothing is known");
         times.record(extents, 10 * MILLISECOND);
         assert!(!times.is_too_long(extents, 20 * MILLISECOND));
-        let refused = (0..320).filter(|_| times.is_too_long(extents, MILLISECOND)).count();
-        assert_eq!(refused, 310);
+        assert!(times.is_too_long(extents, MILLISECOND));
+        assert_eq!((0..320).filter(|_| times.is_to_be_tried(extents)).count(), 10);
         assert_eq!(times.expected(extents), Some(10 * MILLISECOND));
     }
 

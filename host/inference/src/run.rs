@@ -10,15 +10,39 @@ use crate::engine::{RunError, RunLimits};
 use crate::graph::Graph;
 use crate::known_times::Extents;
 
-/// Whether a run for inputs of these extents may begin: somebody waits for it, and there is time for it as far as that
-/// is known.
-///
-/// # Errors
-/// [`RunError::Cancelled`] or [`RunError::DeadlineExceeded`].
-pub(crate) fn check_before(graph: &Graph, extents: Extents, limits: &RunLimits) -> Result<(), RunError> {
-    limits.check()?;
-    let time_left = limits.deadline.saturating_duration_since(Instant::now());
-    if graph.known_times().is_too_long(extents, time_left) { Err(RunError::DeadlineExceeded) } else { Ok(()) }
+/// A call that may begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admitted {
+    pub(crate) extents: Extents,
+    /// It most likely takes longer than there is time; it is let go on because what is known may be wrong.
+    is_trial: bool,
+}
+
+impl Admitted {
+    /// Whether a call may begin: somebody waits for it, and there is time for it as far as that is known.
+    ///
+    /// # Errors
+    /// [`RunError::Cancelled`] or [`RunError::DeadlineExceeded`].
+    pub(crate) fn admit(graph: &Graph, inputs: &[Tensor], limits: &RunLimits) -> Result<Admitted, RunError> {
+        let times = graph.known_times();
+        let extents = times.extents(inputs);
+        limits.check()?;
+        let is_trial = times.is_too_long(extents, limits.time_left());
+        if is_trial && !times.is_to_be_tried(extents) {
+            return Err(RunError::DeadlineExceeded);
+        }
+        Ok(Admitted { extents, is_trial })
+    }
+
+    /// The same, later.
+    ///
+    /// # Errors
+    /// [`RunError::Cancelled`] or [`RunError::DeadlineExceeded`].
+    pub(crate) fn check(&self, graph: &Graph, limits: &RunLimits) -> Result<(), RunError> {
+        limits.check()?;
+        let is_too_long = graph.known_times().is_too_long(self.extents, limits.time_left());
+        if is_too_long && !self.is_trial { Err(RunError::DeadlineExceeded) } else { Ok(()) }
+    }
 }
 
 /// Runs the graph on this thread; remembers how long it took.

@@ -121,12 +121,6 @@ impl Plugin {
         Plugin { share, ..self }
     }
 
-    /// Changes how calls that begin from now on share the machine with others, those of all plugins with the same
-    /// share.
-    pub fn set_scheduling(&self, scheduling: Scheduling) {
-        self.share.set(scheduling);
-    }
-
     /// Starts the plugin once and asks what it takes and answers.
     ///
     /// # Errors

@@ -240,8 +240,17 @@ impl CallState {
         tensor: Tensor,
         wrap: fn(Tensor) -> T,
     ) -> wasmtime::Result<Resource<T>> {
+        self.hold(tensor_cost(&tensor))?;
+        self.push(wrap(tensor))
+    }
+
+    /// Counts memory of the host that the call holds beside its sandbox: tensors, and graphs that it loaded itself.
+    ///
+    /// # Errors
+    /// [`LimitExceeded::Tensors`] or [`LimitExceeded::HostMemory`].
+    pub fn hold(&mut self, bytes: usize) -> wasmtime::Result<()> {
         let limit = self.limits().tensor_bytes;
-        let held = self.budget.tensor_bytes.saturating_add(tensor_cost(&tensor));
+        let held = self.budget.tensor_bytes.saturating_add(bytes);
         if held > limit {
             return Err(self.exceed(LimitExceeded::Tensors { limit }));
         }
@@ -249,7 +258,7 @@ impl CallState {
         if !self.budget.share_suffices() {
             return Err(self.exceed(LimitExceeded::HostMemory));
         }
-        self.push(wrap(tensor))
+        Ok(())
     }
 
     /// Takes a tensor away from the guest.

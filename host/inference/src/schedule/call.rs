@@ -9,8 +9,8 @@ use modelhost_core::Tensor;
 use tokio::sync::oneshot;
 
 use crate::compute_error::ComputeError;
-use crate::known_times::Extents;
 use crate::options::ComputeOptions;
+use crate::run::Admitted;
 
 /// What a call is answered.
 pub(crate) type Answer = Result<Done, ComputeError>;
@@ -30,7 +30,7 @@ pub(crate) struct Done {
 pub(crate) struct Call {
     pub(crate) inputs: Vec<Tensor>,
     pub(crate) input_bytes: usize,
-    pub(crate) extents: Extents,
+    pub(crate) admitted: Admitted,
     /// The rows that it would bring to a shared run; none if it has to run alone.
     pub(crate) rows: Option<u64>,
     pub(crate) options: ComputeOptions,

@@ -11,6 +11,7 @@ use super::scheduler::{LaneName, Scheduler, Shared, timed};
 use crate::caller::CallerThreads;
 use crate::graph::Graph;
 use crate::options::ComputeOptions;
+use crate::run::Admitted;
 
 impl Scheduler {
     /// As [`Scheduler::compute`], but it runs on the threads of the callers.
@@ -22,9 +23,10 @@ impl Scheduler {
         graph: &Arc<Graph>,
         inputs: Vec<Tensor>,
         options: ComputeOptions,
+        admitted: Admitted,
         threads: Arc<dyn CallerThreads>,
     ) -> Answer {
-        let submitted = self.submit(graph, inputs, options, LaneName::Callers, Some(&threads))?;
+        let submitted = self.submit(graph, inputs, options, admitted, LaneName::Callers, Some(&threads))?;
         // Who is not the first one joins the run that the first one asked for.
         if submitted.is_first {
             run_later(self.shared.clone(), submitted.key(), threads);

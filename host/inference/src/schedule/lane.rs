@@ -181,6 +181,7 @@ mod tests {
     use super::*;
     use crate::engine::{ExecutableGraph, RunError, RunLimits};
     use crate::options::ComputeOptions;
+    use crate::run::Admitted;
 
     struct Nothing;
 
@@ -225,7 +226,7 @@ mod tests {
         let call = Call {
             inputs: Vec::new(),
             input_bytes: 0,
-            extents: graph.known_times().extents(&[]),
+            admitted: Admitted::admit(graph, &[], &options.limits).unwrap(),
             rows: None,
             options,
             arrived: Instant::now(),

@@ -18,7 +18,7 @@ use crate::caller::CallerThreads;
 use crate::compute_error::ComputeError;
 use crate::graph::Graph;
 use crate::options::ComputeOptions;
-use crate::run::total_bytes;
+use crate::run::{Admitted, total_bytes};
 use crate::stacking;
 
 /// The threads end when this is dropped and the calls that wait are done.
@@ -30,9 +30,6 @@ pub(crate) struct Scheduler {
 /// is about a slice of the kernel's scheduler, which is what giving way to others costs anyway.
 const SHORT_BELOW: Duration = Duration::from_millis(2);
 
-/// The same for a run that several calls share: what it saves them is worth the wait to others.
-const SHORT_SHARED_BELOW: Duration = Duration::from_millis(8);
-
 /// Added to the niceness of threads that run long graphs: a thread beside one of them gets nine tenths of a processor that
 /// both want.
 const LONG_NICENESS: i32 = 10;
@@ -41,7 +38,7 @@ const LONG_NICENESS: i32 = 10;
 const STACK_BYTES: usize = 16 << 20;
 
 /// Quick calls are put together to a run that lasts no longer: it is a turn among the turns of plugins.
-const GATHERED_BELOW: Duration = Duration::from_millis(1);
+const GATHERED_BELOW: Duration = Duration::from_micros(500);
 
 /// Where calls wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +62,11 @@ impl LaneName {
         }
     }
 
-    /// The longest run that calls may be put together to.
+    /// The longest run that calls may be put together to, as far as that is no bargain.
     fn longest(self) -> Option<Duration> {
         match self {
             LaneName::Callers => Some(GATHERED_BELOW),
-            LaneName::Short => Some(SHORT_SHARED_BELOW),
+            LaneName::Short => Some(SHORT_BELOW),
             LaneName::Long => None,
         }
     }
@@ -118,9 +115,10 @@ impl Scheduler {
         graph: &Arc<Graph>,
         inputs: Vec<Tensor>,
         options: ComputeOptions,
+        admitted: Admitted,
     ) -> Answer {
-        let lane = LaneName::of(graph.sure_time(graph.known_times().extents(&inputs)));
-        let submitted = self.submit(graph, inputs, options, lane, None)?;
+        let lane = LaneName::of(graph.sure_time(admitted.extents));
+        let submitted = self.submit(graph, inputs, options, admitted, lane, None)?;
         self.shared.wake[lane as usize].notify_one();
         submitted.answer().await
     }
@@ -130,6 +128,7 @@ impl Scheduler {
         graph: &Arc<Graph>,
         inputs: Vec<Tensor>,
         options: ComputeOptions,
+        admitted: Admitted,
         lane: LaneName,
         threads: Option<&Arc<dyn CallerThreads>>,
     ) -> Result<Submitted<'_>, ComputeError> {
@@ -139,7 +138,7 @@ impl Scheduler {
         let (cancelled, membership) = (options.limits.cancelled.clone(), Arc::<Membership>::default());
         let call = Call {
             input_bytes: total_bytes(&inputs),
-            extents: graph.known_times().extents(&inputs),
+            admitted,
             rows: is_stackable.then(|| stacking::rows(&inputs)).flatten(),
             inputs,
             options,
