@@ -7,11 +7,12 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{DatumType, TDim, TValue, TVec, TractResult};
 use tract_onnx::tract_core::internal::{bail, ensure, tvec};
 
+use super::attributes;
 use super::labels::Labels;
 use super::operator::{Built, Described, KeptAxes, Operator, built};
 use super::post_transform::{PostTransform, SecondClass};
 use super::values::{self, NUMBERS, Table, expect_type, rows_and_columns};
-use super::{attributes, dense};
+use crate::tract::numeric::products;
 
 /// The weights `[scores, columns]` of a linear model, and what is added to each score.
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ impl Model {
         );
         let mut scores = Vec::with_capacity(table.rows * self.intercepts.len());
         (0..table.rows).for_each(|_| scores.extend_from_slice(&self.intercepts));
-        dense::add_products(&values::floats(input)?, &self.coefficients, table.columns, &mut scores)?;
+        products::add_products(&values::floats(input)?, &self.coefficients, table.columns, &mut scores)?;
         Ok(scores)
     }
 }

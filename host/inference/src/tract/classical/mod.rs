@@ -7,7 +7,7 @@
 mod attributes;
 mod casts;
 mod columns;
-mod dense;
+mod distances;
 mod doubles;
 mod encoders;
 mod labels;
@@ -49,6 +49,7 @@ pub(super) fn onnx() -> Onnx {
     register.insert("SVMClassifier", svm::classifier);
     register.insert("SVMRegressor", svm::regressor);
     register.insert("Scaler", scaling::scaler);
+    register.insert("Scan", distances::scan);
     register.insert("Sigmoid", doubles::sigmoid);
     register.insert("TreeEnsemble", trees::ensemble);
     register.insert("TreeEnsembleClassifier", trees::classifier);

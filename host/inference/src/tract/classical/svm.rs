@@ -8,12 +8,13 @@ use tract_onnx::prelude::{DatumType, TDim, TValue, TVec, TractResult};
 use tract_onnx::tract_core::internal::{bail, ensure, tvec};
 
 use super::attributes::{self, expect_length};
-use super::dense;
+
 use super::labels::Labels;
 use super::linear::first_largest;
 use super::operator::{Built, Described, KeptAxes, Operator, built};
 use super::post_transform::{PostTransform, SecondClass, logistic};
 use super::values::{self, NUMBERS, Table, expect_type, rows_and_columns};
+use crate::tract::numeric::{functions, products};
 
 /// Rows whose kernels are computed at once: bounds the memory inside a run.
 const BLOCK: usize = 64;
@@ -74,14 +75,14 @@ impl Kernel {
             for row in rows.chunks_exact(self.columns) {
                 let distances = self.vectors.chunks_exact(self.columns);
                 let distances = distances
-                    .map(|vector| dense::sum_of(row, vector, |x, vector| (x - vector) * (x - vector)));
+                    .map(|vector| products::sum_of(row, vector, |x, vector| (x - vector) * (x - vector)));
                 output.extend(distances.map(|distance| -self.gamma * distance));
             }
-            dense::exponentials(output);
+            functions::exponentials(output);
             return Ok(());
         }
         output.resize(rows.len() / self.columns * self.count(), 0.0);
-        dense::add_products(rows, &self.vectors, self.columns, output)?;
+        products::add_products(rows, &self.vectors, self.columns, output)?;
         let argument = |product: f32| self.gamma * product + self.coef0;
         match self.kind {
             KernelType::Poly if self.degree == 2.0 => {
@@ -95,7 +96,7 @@ impl Kernel {
             }
             KernelType::Sigmoid => {
                 output.iter_mut().for_each(|product| *product = argument(*product));
-                dense::hyperbolic_tangents(output);
+                functions::hyperbolic_tangents(output);
             }
             KernelType::Linear | KernelType::Rbf => {}
         }
@@ -185,7 +186,7 @@ impl Operator for Regressor {
         let mut output = Vec::with_capacity(Table::of(&inputs[0])?.rows);
         for_each_row(kernel, &inputs[0], |kernels| {
             let score =
-                rho + dense::sum_of(kernels, coefficients, |kernel, coefficient| kernel * coefficient);
+                rho + products::sum_of(kernels, coefficients, |kernel, coefficient| kernel * coefficient);
             output.push(match (*is_one_class, score > 0.0) {
                 (false, _) => score,
                 (true, true) => 1.0,
