@@ -12,13 +12,13 @@ use tract_onnx::tract_core::internal::{bail, ensure, tvec};
 use super::attributes::{integer, integers};
 use super::operator::{Built, Described, KeptAxes, Operator, built, built_by_tract};
 use super::values::{self, expect_type};
-use crate::tract::numeric::distances::{Measure, distances};
+use crate::tract::numeric::distances::{Distances, Measure};
 use crate::tract::numeric::widest::widest;
 
 pub(super) fn scan(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let body = node.get_attr_opt::<&GraphProto>("body")?;
     match body.and_then(|body| measure(context, body)) {
-        Some(measure) if node.input.len() == 2 => built(node, Distances { measure }),
+        Some(measure) if node.input.len() == 2 => built(node, DistanceLoop { measure }),
         _ => built_by_tract(context, node),
     }
 }
@@ -79,11 +79,11 @@ fn is_over_columns(context: &ParsingContext<'_>, body: &GraphProto, reduction: &
 }
 
 #[derive(Clone, Debug)]
-struct Distances {
+struct DistanceLoop {
     measure: Measure,
 }
 
-impl Operator for Distances {
+impl Operator for DistanceLoop {
     fn name(&self) -> &'static str {
         "Scan"
     }
@@ -117,7 +117,7 @@ impl Operator for Distances {
     }
 }
 
-impl Distances {
+impl DistanceLoop {
     fn distances<T: Datum + Float>(&self, inputs: &[TValue]) -> TractResult<TValue> {
         let (rows, vectors) = (values::elements::<T>(&inputs[0])?, values::elements::<T>(&inputs[1])?);
         let ([count, columns], [vector_count, other]) = (inputs[0].shape(), inputs[1].shape()) else {
@@ -129,7 +129,8 @@ impl Distances {
         );
         values::filled(&[*vector_count, *count], |output| {
             if *columns > 0 && !output.is_empty() {
-                widest(|| distances(rows, vectors, *columns, self.measure, output));
+                let (columns, measure) = (*columns, self.measure);
+                widest(Distances { rows, vectors, columns, measure, output });
             }
         })
     }

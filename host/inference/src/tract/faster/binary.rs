@@ -11,7 +11,7 @@ use tract_onnx::tract_core::ops::math::{Add, Div, Max, Min, Mul, Sub, SubF};
 use super::Kernel;
 use crate::tract::elements::{elements, filled};
 use crate::tract::numeric::broadcast::Broadcast;
-use crate::tract::numeric::widest::widest;
+use crate::tract::numeric::widest::{Loop, widest};
 
 /// The operator of a node, if it is one of those here.
 pub(super) fn kernel(node: &TypedNode) -> Option<Arc<dyn Kernel>> {
@@ -48,8 +48,27 @@ fn zipped<T: Datum + Copy, R: Datum + Copy>(
     let [a, b] = inputs else { return Ok(None) };
     let Some(broadcast) = Broadcast::new([a.shape(), b.shape()]) else { return Ok(None) };
     let (a, b) = (elements::<T>(a)?, elements::<T>(b)?);
-    let output = filled::<R>(broadcast.shape(), |output| widest(|| broadcast.zip(a, b, output, of)))?;
+    let output = filled::<R>(broadcast.shape(), |output| {
+        widest(Zip { broadcast: &broadcast, a, b, output, of });
+    })?;
     Ok(Some(tvec!(output)))
+}
+
+struct Zip<'a, T, R, F> {
+    broadcast: &'a Broadcast<2>,
+    a: &'a [T],
+    b: &'a [T],
+    output: &'a mut [R],
+    of: F,
+}
+
+impl<T: Copy, R, F: Fn(T, T) -> R> Loop for Zip<'_, T, R, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        self.broadcast.zip(self.a, self.b, self.output, self.of);
+    }
 }
 
 /// The type of all inputs, if they have the same.

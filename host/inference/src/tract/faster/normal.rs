@@ -9,7 +9,7 @@ use tract_onnx::tract_core::ops::nn::{Softmax, SoftmaxKind};
 use super::Kernel;
 use crate::tract::elements::{elements, filled};
 use crate::tract::numeric::functions::Exponential;
-use crate::tract::numeric::widest::widest;
+use crate::tract::numeric::widest::{Loop, widest};
 
 /// Longer rows are tract's.
 const LONGEST: usize = 64;
@@ -43,17 +43,30 @@ impl Kernel for OfRows {
 
 fn normalised<T: Exponential + Datum>(input: &TValue, length: usize) -> TractResult<TValue> {
     let input_elements = elements::<T>(input)?;
-    filled(input.shape(), |output| {
-        widest(|| {
-            for (row, output) in input_elements.chunks_exact(length).zip(output.chunks_exact_mut(length)) {
-                let largest = row.iter().copied().fold(T::neg_infinity(), T::max);
-                output.iter_mut().zip(row).for_each(|(output, value)| *output = *value - largest);
-            }
-            T::exponentials(output);
-            for row in output.chunks_exact_mut(length) {
-                let sum = row.iter().copied().fold(T::zero(), |sum, value| sum + value);
-                row.iter_mut().for_each(|value| *value = *value / sum);
-            }
-        });
-    })
+    filled(input.shape(), |output| widest(Normalise { input: input_elements, length, output }))
+}
+
+struct Normalise<'a, T> {
+    input: &'a [T],
+    length: usize,
+    output: &'a mut [T],
+}
+
+impl<T: Exponential> Loop for Normalise<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let rows = self.input.chunks_exact(self.length);
+        for (row, output) in rows.zip(self.output.chunks_exact_mut(self.length)) {
+            let larger = |a: T, b: T| if b > a { b } else { a };
+            let largest = row.iter().copied().fold(T::neg_infinity(), larger);
+            output.iter_mut().zip(row).for_each(|(output, value)| *output = *value - largest);
+        }
+        T::exponentials(self.output);
+        for row in self.output.chunks_exact_mut(self.length) {
+            let sum = row.iter().copied().fold(T::zero(), |sum, value| sum + value);
+            row.iter_mut().for_each(|value| *value = *value / sum);
+        }
+    }
 }

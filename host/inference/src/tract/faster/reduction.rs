@@ -10,7 +10,7 @@ use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
 use super::Kernel;
 use crate::tract::elements::{elements, filled};
 use crate::tract::numeric::lanes::{Lanes, fold};
-use crate::tract::numeric::widest::widest;
+use crate::tract::numeric::widest::{Loop, widest};
 
 pub(super) fn kernel(node: &TypedNode) -> Option<Arc<dyn Kernel>> {
     let reduce = node.op_as::<Reduce>()?;
@@ -50,11 +50,26 @@ impl Kernel for Reduction {
 impl Reduction {
     fn reduced<T: Datum + Float>(&self, input: &TValue, lanes: &Lanes) -> TractResult<TValue> {
         let numbers = elements::<T>(input)?;
-        filled(lanes.shape(), |output| {
-            widest(|| match self.fold {
-                Fold::Sum => fold(lanes, numbers, output, T::zero(), |a, b| a + b),
-                Fold::Product => fold(lanes, numbers, output, T::one(), |a, b| a * b),
-            });
-        })
+        filled(lanes.shape(), |output| widest(FoldAll { fold: self.fold, lanes, numbers, output }))
+    }
+}
+
+struct FoldAll<'a, T> {
+    fold: Fold,
+    lanes: &'a Lanes,
+    numbers: &'a [T],
+    output: &'a mut [T],
+}
+
+impl<T: Float> Loop for FoldAll<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let FoldAll { fold: kind, lanes, numbers, output } = self;
+        match kind {
+            Fold::Sum => fold(lanes, numbers, output, T::zero(), |a, b| a + b),
+            Fold::Product => fold(lanes, numbers, output, T::one(), |a, b| a * b),
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use tract_onnx::prelude::tract_num_traits::Float;
 
+use super::widest::Loop;
+
 /// Rows that go side by side: as many as fit some registers.
 const ROWS: usize = 32;
 
@@ -13,17 +15,24 @@ pub(in crate::tract) enum Measure {
 }
 
 /// Writes `[vectors, rows]`. Both tables have `columns` columns, which are not 0.
-#[inline(always)]
-pub(in crate::tract) fn distances<T: Float>(
-    rows: &[T],
-    vectors: &[T],
-    columns: usize,
-    measure: Measure,
-    output: &mut [T],
-) {
-    match measure {
-        Measure::Square => sums(rows, vectors, columns, output, |difference| difference * difference),
-        Measure::Absolute => sums(rows, vectors, columns, output, |difference| difference.abs()),
+pub(in crate::tract) struct Distances<'a, T> {
+    pub(in crate::tract) rows: &'a [T],
+    pub(in crate::tract) vectors: &'a [T],
+    pub(in crate::tract) columns: usize,
+    pub(in crate::tract) measure: Measure,
+    pub(in crate::tract) output: &'a mut [T],
+}
+
+impl<T: Float> Loop for Distances<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let Distances { rows, vectors, columns, measure, output } = self;
+        match measure {
+            Measure::Square => sums(rows, vectors, columns, output, |difference| difference * difference),
+            Measure::Absolute => sums(rows, vectors, columns, output, |difference| difference.abs()),
+        }
     }
 }
 
