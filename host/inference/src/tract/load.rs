@@ -197,9 +197,10 @@ fn plan(model: InferenceModel, symbols: &[Symbol], limits: PlanLimits) -> Result
     constants::check(&model, limits)?;
     let typed = typed(model).map_err(|error| unsupported(root_cause(&error)))?;
     let rows_are_independent = independence::rows_are_independent(&typed);
-    let optimised = typed.into_optimized().map_err(|error| unsupported(root_cause(&error)))?;
+    let optimised = faster::before_optimisation(typed).into_optimized();
+    let optimised = optimised.map_err(|error| unsupported(root_cause(&error)))?;
     texts::check(&optimised).map_err(unsupported)?;
-    let plan = TypedSimplePlan::new(faster::replaced(optimised));
+    let plan = TypedSimplePlan::new(faster::optimised(optimised));
     let plan = plan.map_err(|error| unsupported(root_cause(&error)))?;
     let memory = MemoryPlan::new(&plan, symbols).map_err(unsupported)?;
     Ok(Plan::new(plan, memory, limits.longest_text, rows_are_independent))

@@ -107,29 +107,45 @@ impl Operator for Place {
 
 impl Place {
     fn places<T: Datum + Copy + PartialOrd>(&self, input: &TValue) -> TractResult<TVec<TValue>> {
+        let numbers = values::elements::<T>(input)?;
         let mut shape: TVec<usize> = input.shape().into();
         let length = std::mem::replace(&mut shape[self.axis], 1);
         ensure!(length > 0 || shape.contains(&0), "{}: there is nothing to choose from", self.name);
         let inner: usize = shape[self.axis..].iter().product();
-        let is_better = match (self.name, self.takes_last) {
-            ("ArgMax", false) => |new: T, old: T| new > old,
-            ("ArgMax", true) => |new: T, old: T| new >= old,
-            (_, false) => |new: T, old: T| new < old,
-            (_, true) => |new: T, old: T| new <= old,
+        let places = match (self.name, self.takes_last) {
+            ("ArgMax", false) => best_places(numbers, length, inner, |new, old| new > old),
+            ("ArgMax", true) => best_places(numbers, length, inner, |new, old| new >= old),
+            (_, false) => best_places(numbers, length, inner, |new, old| new < old),
+            (_, true) => best_places(numbers, length, inner, |new, old| new <= old),
         };
-        let mut places = Vec::with_capacity(shape.iter().product());
-        let numbers = values::elements::<T>(input)?;
-        for block in numbers.chunks_exact((length * inner).max(1)) {
-            for offset in 0..inner {
-                let mut best = 0;
-                for place in 1..length {
-                    if is_better(block[place * inner + offset], block[best * inner + offset]) {
-                        best = place;
-                    }
-                }
-                places.push(best as i64);
-            }
-        }
         Ok(tvec!(values::tensor(&shape, places)?))
     }
+}
+
+/// The place along the middle axis of `[outer, length, inner]` where nothing is better.
+fn best_places<T: Copy>(
+    numbers: &[T],
+    length: usize,
+    inner: usize,
+    is_better: impl Fn(T, T) -> bool,
+) -> Vec<i64> {
+    let blocks = numbers.chunks_exact((length * inner).max(1));
+    if inner == 1 {
+        return blocks.map(|lane| first_best(lane.iter().copied(), &is_better)).collect();
+    }
+    let lanes =
+        blocks.flat_map(|block| (0..inner).map(move |start| block[start..].iter().step_by(inner).copied()));
+    lanes.map(|lane| first_best(lane, &is_better)).collect()
+}
+
+fn first_best<T: Copy>(lane: impl IntoIterator<Item = T>, is_better: impl Fn(T, T) -> bool) -> i64 {
+    let mut lane = lane.into_iter();
+    let Some(mut best) = lane.next() else { return 0 };
+    let mut place = 0;
+    for (index, number) in (1..).zip(lane) {
+        if is_better(number, best) {
+            (best, place) = (number, index);
+        }
+    }
+    place
 }

@@ -3,10 +3,7 @@
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
-use tract_onnx::prelude::tract_ndarray::{ArrayD, ArrayViewD, Axis};
-use tract_onnx::prelude::{
-    Datum, DatumType, SpecialOps, TDim, TValue, TVec, Tensor, TractResult, TypedModel,
-};
+use tract_onnx::prelude::{Datum, DatumType, SpecialOps, TDim, TValue, TVec, TractResult, TypedModel};
 use tract_onnx::tract_core::internal::{AxisOp, OutletId, StaticName, bail, ensure, format_err, tvec};
 use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
 use tract_onnx::tract_hir::internal::{Expansion, expand};
@@ -14,6 +11,9 @@ use tract_onnx::tract_hir::internal::{Expansion, expand};
 use super::attributes::{integer, integers};
 use super::operator::{Built, Described, KeptAxes, Operator, of_tract, wired};
 use super::values;
+use crate::tract::numeric::functions::Exponential;
+use crate::tract::numeric::lanes::{Lanes, fold};
+use crate::tract::numeric::widest::{Loop, widest};
 
 pub(super) fn reduce_max(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     reduce(context, node, Reducer::Max)
@@ -152,47 +152,64 @@ impl Operator for Reduce {
             DatumType::F32 => self.reduced::<f32>(&inputs[0])?,
             _ => self.reduced::<f64>(&inputs[0])?,
         };
-        Ok(tvec!(output.into()))
+        Ok(tvec!(output))
     }
 }
 
 impl Reduce {
-    fn reduced<T: Float>(&self, input: &TValue) -> TractResult<Tensor> {
-        let input = input.to_plain_array_view::<T>()?;
-        ensure!(
-            !input.is_empty() || self.axes.is_empty(),
-            "{}: there is nothing to reduce",
-            self.reducer.name()
-        );
-        let largest = |input| self.folded(input, |a: T, b: T| if b > a || a.is_nan() { b } else { a });
-        Ok(match self.reducer {
-            Reducer::Max => largest(input),
-            Reducer::Min => self.folded(input, |a: T, b: T| if b < a || a.is_nan() { b } else { a }),
-            Reducer::LogSumExp => {
-                // Exponents of differences from the largest number do not overflow.
-                let largest =
-                    largest(input.view()).mapv(|value| if value.is_finite() { value } else { T::zero() });
-                let exponents = (&input - &largest).mapv(T::exp);
-                self.folded(exponents.view(), |a, b| a + b).mapv(T::ln) + largest
-            }
+    fn reduced<T: Datum + Exponential>(&self, input: &TValue) -> TractResult<TValue> {
+        let name = self.reducer.name();
+        ensure!(!input.shape().contains(&0) || self.axes.is_empty(), "{name}: there is nothing to reduce");
+        let mut shape: TVec<usize> = input.shape().into();
+        let mut reduced: Option<TValue> = None;
+        // Axes that lie together are reduced at once, those farther inside first.
+        for axes in self.axes.chunk_by(|axis, next| axis + 1 == *next).rev() {
+            let Some(lanes) = Lanes::new(&shape, axes) else { break };
+            let numbers = values::elements::<T>(reduced.as_ref().unwrap_or(input))?;
+            let output = values::filled(lanes.shape(), |output| {
+                widest(ReduceLanes { reducer: self.reducer, lanes: &lanes, numbers, output });
+            })?;
+            shape = lanes.shape().into();
+            reduced = Some(output);
         }
-        .into())
-    }
-
-    fn folded<T: Float>(&self, input: ArrayViewD<'_, T>, fold: impl Fn(T, T) -> T) -> ArrayD<T> {
-        let mut folded = input.to_owned();
-        for axis in &self.axes {
-            let mut lanes = folded.axis_iter(Axis(*axis));
-            let Some(first) = lanes.next() else { continue };
-            let mut sum = first.to_owned();
-            lanes.for_each(|lane| sum.zip_mut_with(&lane, |a, b| *a = fold(*a, *b)));
-            folded = sum.insert_axis(Axis(*axis));
-        }
-        folded
+        Ok(reduced.unwrap_or_else(|| input.clone()))
     }
 }
 
-trait Float: Datum + Copy + tract_onnx::prelude::tract_num_traits::Float {}
+struct ReduceLanes<'a, T> {
+    reducer: Reducer,
+    lanes: &'a Lanes,
+    numbers: &'a [T],
+    output: &'a mut [T],
+}
 
-impl Float for f32 {}
-impl Float for f64 {}
+impl<T: Exponential> Loop for ReduceLanes<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let ReduceLanes { reducer, lanes, numbers, output } = self;
+        let larger = |a: T, b: T| if b > a || a.is_nan() { b } else { a };
+        let smaller = |a: T, b: T| if b < a || a.is_nan() { b } else { a };
+        match reducer {
+            Reducer::Max => fold(lanes, numbers, output, T::neg_infinity(), larger),
+            Reducer::Min => fold(lanes, numbers, output, T::infinity(), smaller),
+            Reducer::LogSumExp => {
+                fold(lanes, numbers, output, T::neg_infinity(), larger);
+                // Exponents of differences from the largest number do not overflow.
+                let largest: Vec<T> =
+                    output.iter().map(|value| if value.is_finite() { *value } else { T::zero() }).collect();
+                let mut exponents = numbers.to_vec();
+                let blocks = exponents.chunks_exact_mut(lanes.length * lanes.inner);
+                for (block, largest) in blocks.zip(largest.chunks_exact(lanes.inner)) {
+                    for row in block.chunks_exact_mut(lanes.inner) {
+                        row.iter_mut().zip(largest).for_each(|(value, largest)| *value = *value - *largest);
+                    }
+                }
+                T::exponentials::<FUSED>(&mut exponents);
+                fold(lanes, &exponents, output, T::zero(), |a, b| a + b);
+                output.iter_mut().zip(&largest).for_each(|(sum, largest)| *sum = sum.ln() + *largest);
+            }
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Arithmetic, comparisons and logic of two tensors of which one is repeated for the rows or columns of the other.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tract_onnx::prelude::{Datum, DatumType, TValue, TVec, TractResult, TypedNode};
@@ -77,6 +78,8 @@ fn common_type(inputs: &[TValue]) -> Option<DatumType> {
     (a.datum_type() == b.datum_type()).then(|| a.datum_type())
 }
 
+const FLOATS: [DatumType; 2] = [DatumType::F32, DatumType::F64];
+
 #[derive(Clone, Copy, Debug)]
 enum Arithmetic {
     Add,
@@ -91,6 +94,14 @@ enum Arithmetic {
 impl Kernel for Arithmetic {
     fn run(&self, inputs: &[TValue]) -> TractResult<Option<TVec<TValue>>> {
         match common_type(inputs) {
+            // tract makes an alpha of Gemm FP32, whatever it multiplies, and cannot run what becomes of that.
+            None if inputs.iter().all(|input| FLOATS.contains(&input.datum_type())) => {
+                let doubles =
+                    inputs.iter().map(|input| input.cast_to_dt(DatumType::F64).map(Cow::into_owned));
+                let doubles: TVec<TValue> =
+                    doubles.map(|input| input.map(TValue::from)).collect::<TractResult<_>>()?;
+                self.of_floats::<f64>(&doubles)
+            }
             Some(DatumType::F32) => self.of_floats::<f32>(inputs),
             Some(DatumType::F64) => self.of_floats::<f64>(inputs),
             Some(DatumType::I64) => match self {

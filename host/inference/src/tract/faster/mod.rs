@@ -1,12 +1,13 @@
 //! Other ways to run operators of tract that are slow where tensors are tables of a few columns, as in classical models.
 //!
 //! Nothing changes in a network but how some of its nodes are run: each keeps tract's operator, which still says what its
-//! outputs are, and which runs whatever the other way leaves to it. So this happens last, when everything that is to be
-//! known of a network was found out and tract has made of it what it can.
+//! outputs are, and which runs whatever the other way leaves to it. So this happens when everything that is to be known of a
+//! network was found out, and for most operators last, when tract has made of it what it can.
 
 mod binary;
 mod choice;
 mod normal;
+mod product;
 mod reduction;
 mod top_k;
 
@@ -35,16 +36,30 @@ type Look = fn(&TypedNode) -> Option<Arc<dyn Kernel>>;
 
 const ALL: [Look; 5] = [binary::kernel, choice::kernel, normal::kernel, reduction::kernel, top_k::kernel];
 
-/// The same network, with another way to run those nodes for which there is one.
-pub(super) fn replaced(mut model: TypedModel) -> TypedModel {
+/// The same network, with another way to run products of small tables, which tract would take apart when it optimises.
+pub(super) fn before_optimisation(mut model: TypedModel) -> TypedModel {
     for id in 0..model.nodes().len() {
-        let node = model.node_mut(id);
-        if let Some(kernel) = ALL.iter().find_map(|look| look(node)) {
-            let of_tract = node.op.clone();
-            node.op = Box::new(Faster { of_tract, kernel });
+        if let Some(kernel) = product::kernel(&model, model.node(id)) {
+            replace(model.node_mut(id), kernel);
         }
     }
     model
+}
+
+/// The same network, already optimised, with another way to run those nodes for which there is one.
+pub(super) fn optimised(mut model: TypedModel) -> TypedModel {
+    for id in 0..model.nodes().len() {
+        let node = model.node_mut(id);
+        if let Some(kernel) = ALL.iter().find_map(|look| look(node)) {
+            replace(node, kernel);
+        }
+    }
+    model
+}
+
+fn replace(node: &mut TypedNode, kernel: Arc<dyn Kernel>) {
+    let of_tract = node.op.clone();
+    node.op = Box::new(Faster { of_tract, kernel });
 }
 
 #[derive(Clone, Debug)]

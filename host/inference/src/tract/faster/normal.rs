@@ -63,7 +63,7 @@ impl<T: Exponential> Loop for Normalise<'_, T> {
             let largest = row.iter().copied().fold(T::neg_infinity(), larger);
             output.iter_mut().zip(row).for_each(|(output, value)| *output = *value - largest);
         }
-        T::exponentials(self.output);
+        T::exponentials::<FUSED>(self.output);
         for row in self.output.chunks_exact_mut(self.length) {
             let sum = row.iter().copied().fold(T::zero(), |sum, value| sum + value);
             row.iter_mut().for_each(|value| *value = *value / sum);

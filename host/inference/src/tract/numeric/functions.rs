@@ -2,30 +2,31 @@
 
 use tract_onnx::prelude::tract_num_traits::Float;
 
+use super::widest::Loop;
+
 /// Numbers with a fast exponential function.
 pub(in crate::tract) trait Exponential: Float {
-    /// The exponential function of each number, which is nought or negative.
-    fn exponentials(numbers: &mut [Self]);
+    /// The exponential function of each number.
+    fn exponentials<const FUSED: bool>(numbers: &mut [Self]);
 }
 
 impl Exponential for f32 {
     #[inline(always)]
-    fn exponentials(numbers: &mut [f32]) {
-        exponentials(numbers);
+    fn exponentials<const FUSED: bool>(numbers: &mut [f32]) {
+        numbers.iter_mut().for_each(|number| *number = exponential::<FUSED>(*number));
     }
 }
 
 impl Exponential for f64 {
     #[inline(always)]
-    fn exponentials(numbers: &mut [f64]) {
-        numbers.iter_mut().for_each(|number| *number = double_exponential(*number));
+    fn exponentials<const FUSED: bool>(numbers: &mut [f64]) {
+        numbers.iter_mut().for_each(|number| *number = double_exponential::<FUSED>(*number));
     }
 }
 
-/// The exponential function of a number up to 700, to within two units in the last place; nought below the smallest normal
-/// number.
+/// The exponential function, to within two units in the last place; nought below the smallest normal number.
 #[inline(always)]
-fn double_exponential(x: f64) -> f64 {
+fn double_exponential<const FUSED: bool>(x: f64) -> f64 {
     const ROUNDING: f64 = 6_755_399_441_055_744.0;
     const LN_2_HIGH: f64 = 0.693_145_751_953_125;
     const LN_2_LOW: f64 = 1.428_606_820_309_417_2e-6;
@@ -45,21 +46,34 @@ fn double_exponential(x: f64) -> f64 {
     series = series * r + 1.0 / 120.0;
     series = series * r + 1.0 / 24.0;
     series = series * r + 1.0 / 6.0;
-    series = series * r + 0.5;
-    series = (series * r + 1.0) * r + 1.0;
+    series = multiply_add::<f64, FUSED>(series, r, 0.5);
+    series = multiply_add::<f64, FUSED>(multiply_add::<f64, FUSED>(series, r, 1.0), r, 1.0);
     let scale = f64::from_bits((shifted.to_bits().wrapping_sub(ROUNDING.to_bits()).wrapping_add(1023)) << 52);
-    if x < -708.0 { 0.0 } else { series * scale }
+    let result = if x > 709.0 { f64::INFINITY } else { series * scale };
+    if x < -708.0 { 0.0 } else { result }
 }
 
-/// The exponential function of each number, to within two units in the last place; nought below the smallest normal
-/// number.
+/// `a * b + c`, rounded once where that is one step of the processor.
 #[inline(always)]
-pub(in crate::tract) fn exponentials(numbers: &mut [f32]) {
-    numbers.iter_mut().for_each(|number| *number = exponential(*number));
+fn multiply_add<T: Float, const FUSED: bool>(a: T, b: T, c: T) -> T {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// The exponential function of each number.
+pub(in crate::tract) struct Exponentials<'a, T>(pub(in crate::tract) &'a mut [T]);
+
+impl<T: Exponential> Loop for Exponentials<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        T::exponentials::<FUSED>(self.0);
+    }
+}
+
+/// The exponential function, to within two units in the last place; nought below the smallest normal number.
 #[inline(always)]
-fn exponential(x: f32) -> f32 {
+pub(in crate::tract) fn exponential<const FUSED: bool>(x: f32) -> f32 {
     // Adding this to a number and taking it away again rounds it; in between its last bits are the whole number.
     const ROUNDING: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
@@ -75,37 +89,44 @@ fn exponential(x: f32) -> f32 {
     let series = series * r + 1.0 / 120.0;
     let series = series * r + 1.0 / 24.0;
     let series = series * r + 1.0 / 6.0;
-    let series = series * r + 0.5;
-    let series = (series * r + 1.0) * r + 1.0;
+    let series = multiply_add::<f32, FUSED>(series, r, 0.5);
+    let series = multiply_add::<f32, FUSED>(multiply_add::<f32, FUSED>(series, r, 1.0), r, 1.0);
     let scale = f32::from_bits((shifted.to_bits().wrapping_sub(ROUNDING.to_bits()).wrapping_add(126)) << 23);
     let result = if x == f32::INFINITY { x } else { series * 2.0 * scale };
     if x < -86.6 { 0.0 } else { result }
 }
 
 /// The hyperbolic tangent of each number, to within 1e-7.
-#[inline(always)]
-pub(in crate::tract) fn hyperbolic_tangents(numbers: &mut [f32]) {
-    for number in numbers {
-        let x = *number;
-        let square = x * x;
-        // Near zero the other formula would lose digits.
-        let near = x * (1.0 - square * (1.0 / 3.0 - square * (2.0 / 15.0 - square * (17.0 / 315.0))));
-        let far = 1.0 - 2.0 / (exponential(2.0 * x) + 1.0);
-        *number = if square < 0.04 { near } else { far };
+pub(in crate::tract) struct HyperbolicTangents<'a>(pub(in crate::tract) &'a mut [f32]);
+
+impl Loop for HyperbolicTangents<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for number in self.0 {
+            let x = *number;
+            let square = x * x;
+            // Near zero the other formula would lose digits.
+            let near = x * (1.0 - square * (1.0 / 3.0 - square * (2.0 / 15.0 - square * (17.0 / 315.0))));
+            let far = 1.0 - 2.0 / (exponential::<FUSED>(2.0 * x) + 1.0);
+            *number = if square < 0.04 { near } else { far };
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tract::numeric::widest::widest;
 
     #[test]
     fn exponentials_and_tangents_are_those_of_the_library() {
         let mut numbers: Vec<f32> = (-90_000..90_000).map(|number| number as f32 / 1_000.0).collect();
         numbers.extend([f32::NEG_INFINITY, f32::INFINITY, f32::NAN, 0.0, -0.0, 1e-20, 500.0, -500.0]);
         let (mut exponents, mut tangents) = (numbers.clone(), numbers.clone());
-        exponentials(&mut exponents);
-        hyperbolic_tangents(&mut tangents);
+        widest(Exponentials(&mut exponents[..]));
+        widest(HyperbolicTangents(&mut tangents));
         for ((x, exponent), tangent) in numbers.iter().zip(exponents).zip(tangents) {
             let expected = x.exp();
             let is_near = (exponent - expected).abs() <= 3e-7 * expected + 2.5e-38;
@@ -124,7 +145,7 @@ mod tests {
         let mut numbers: Vec<f64> = (-800_000..700_000).map(|number| f64::from(number) / 1_000.0).collect();
         numbers.extend([f64::NEG_INFINITY, f64::NAN, -0.0, 1e-20]);
         let mut exponents = numbers.clone();
-        f64::exponentials(&mut exponents);
+        widest(Exponentials(&mut exponents[..]));
         for (x, exponent) in numbers.iter().zip(exponents) {
             let expected = x.exp();
             let is_near = (exponent - expected).abs() <= 6e-16 * expected + 4e-308;
