@@ -19,6 +19,7 @@ mod reductions;
 mod scaling;
 mod svm;
 mod trees;
+mod types;
 mod values;
 mod zip_map;
 

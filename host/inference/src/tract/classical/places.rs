@@ -1,65 +1,52 @@
 //! ArgMax and ArgMin of FP32 and FP64, with which most exports choose a label: tract's cost more than the model before them.
-//! For all other types they stay tract's.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{Datum, DatumType, SpecialOps, TDim, TValue, TVec, TractResult, TypedModel};
-use tract_onnx::tract_core::internal::{AxisOp, OutletId, StaticName, bail, ensure, format_err, tvec};
-use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
-use tract_onnx::tract_hir::internal::{Expansion, expand};
+use tract_onnx::tract_core::internal::{AxisOp, OutletId, bail, ensure, format_err, tvec};
 
 use super::attributes::integer;
-use super::operator::{Built, Described, KeptAxes, Operator, of_tract, wired};
+use super::operator::{Built, Described, KeptAxes, Operator, wired};
+use super::types::{OfTypes, REALS, built};
 use super::values;
 
 pub(super) fn arg_max(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    built(context, node, "ArgMax")
+    search(context, node, "ArgMax")
 }
 
 pub(super) fn arg_min(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    built(context, node, "ArgMin")
+    search(context, node, "ArgMin")
 }
 
-fn built(context: &ParsingContext<'_>, node: &NodeProto, name: &'static str) -> Built {
+fn search(context: &ParsingContext<'_>, node: &NodeProto, name: &'static str) -> Built {
     let search = Search {
-        of_tract: of_tract(context, node)?,
         name,
         axis: integer(node, "axis", 0)?,
         keeps_dimension: integer(node, "keepdims", 1)? != 0,
         takes_last: integer(node, "select_last_index", 0)? != 0,
     };
-    Ok((expand(search), Vec::new()))
+    built(context, node, search)
 }
 
 #[derive(Clone, Debug)]
 struct Search {
-    of_tract: Box<dyn Expansion>,
     name: &'static str,
     axis: i64,
     keeps_dimension: bool,
     takes_last: bool,
 }
 
-impl Expansion for Search {
-    fn name(&self) -> StaticName {
-        self.name.into()
+impl OfTypes for Search {
+    fn name(&self) -> &'static str {
+        self.name
     }
 
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        solver: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        self.of_tract.rules(solver, inputs, outputs)
+    fn types(&self) -> &'static [DatumType] {
+        REALS
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let fact = model.outlet_fact(inputs[0])?;
-        if ![DatumType::F32, DatumType::F64].contains(&fact.datum_type) {
-            return self.of_tract.wire(prefix, model, inputs);
-        }
-        let rank = fact.rank();
+        let rank = model.outlet_fact(inputs[0])?.rank();
         let axis = if self.axis < 0 { self.axis.saturating_add(rank as i64) } else { self.axis };
         let axis = usize::try_from(axis).ok().filter(|axis| *axis < rank);
         let axis = axis.ok_or_else(|| format_err!("{}: there is no axis {}", self.name, self.axis))?;

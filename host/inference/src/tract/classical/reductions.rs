@@ -1,15 +1,14 @@
 //! Reductions that tract computes wrongly where numbers are large or infinite: ReduceMax, ReduceMin and ReduceLogSumExp of
-//! FP32 and FP64. For all other types they stay tract's.
+//! FP32 and FP64.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{Datum, DatumType, SpecialOps, TDim, TValue, TVec, TractResult, TypedModel};
-use tract_onnx::tract_core::internal::{AxisOp, OutletId, StaticName, bail, ensure, format_err, tvec};
-use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
-use tract_onnx::tract_hir::internal::{Expansion, expand};
+use tract_onnx::tract_core::internal::{AxisOp, OutletId, bail, ensure, format_err, tvec};
 
 use super::attributes::{integer, integers};
-use super::operator::{Built, Described, KeptAxes, Operator, of_tract, wired};
+use super::operator::{Built, Described, KeptAxes, Operator, wired};
+use super::types::{OfTypes, REALS, built};
 use super::values;
 use crate::tract::numeric::functions::Exponential;
 use crate::tract::numeric::lanes::{Lanes, fold};
@@ -29,14 +28,13 @@ pub(super) fn reduce_log_sum_exp(context: &ParsingContext<'_>, node: &NodeProto)
 
 fn reduce(context: &ParsingContext<'_>, node: &NodeProto, reducer: Reducer) -> Built {
     let reduction = Reduction {
-        of_tract: of_tract(context, node)?,
         reducer,
         // From version 18 on the axes are an input. Without any all axes are reduced, unless that is switched off.
         axes: integers(node, "axes")?.to_vec(),
         keeps_dimensions: integer(node, "keepdims", 1)? != 0,
         may_be_none: integer(node, "noop_with_empty_axes", 0)? != 0,
     };
-    Ok((expand(reduction), Vec::new()))
+    built(context, node, reduction)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,33 +46,23 @@ enum Reducer {
 
 #[derive(Clone, Debug)]
 struct Reduction {
-    of_tract: Box<dyn Expansion>,
     reducer: Reducer,
     axes: Vec<i64>,
     keeps_dimensions: bool,
     may_be_none: bool,
 }
 
-impl Expansion for Reduction {
-    fn name(&self) -> StaticName {
-        self.reducer.name().into()
+impl OfTypes for Reduction {
+    fn name(&self) -> &'static str {
+        self.reducer.name()
     }
 
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        solver: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        self.of_tract.rules(solver, inputs, outputs)
+    fn types(&self) -> &'static [DatumType] {
+        REALS
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let fact = model.outlet_fact(inputs[0])?;
-        if ![DatumType::F32, DatumType::F64].contains(&fact.datum_type) {
-            return self.of_tract.wire(prefix, model, inputs);
-        }
-        let rank = fact.rank();
+        let rank = model.outlet_fact(inputs[0])?.rank();
         let axes = self.resolved(model, inputs, rank)?;
         let reduce = Reduce { reducer: self.reducer, axes: axes.clone() };
         let mut wire = wired(reduce, prefix, model, &inputs[..1])?;
