@@ -13,7 +13,7 @@ use super::memory::MemoryPlan;
 use super::network::{Network, PerShape, Plans};
 use super::run::{Plan, root_cause};
 use super::symbols::InputSymbols;
-use super::{Proven, classical, constants, independence, tensors, texts};
+use super::{Proven, classical, constants, faster, independence, tensors, texts};
 use crate::engine::LoadError;
 use crate::onnx;
 
@@ -201,9 +201,11 @@ fn plan(model: InferenceModel, symbols: &[Symbol], limits: PlanLimits) -> Result
     constants::check(&model, limits)?;
     let typed = typed(model).map_err(|error| unsupported(root_cause(&error)))?;
     let rows_are_independent = independence::rows_are_independent(&typed);
-    let optimised = typed.into_optimized().and_then(TypedSimplePlan::new);
-    let plan = optimised.map_err(|error| unsupported(root_cause(&error)))?;
-    texts::check(plan.model()).map_err(unsupported)?;
+    let optimised = faster::before_optimisation(typed).into_optimized();
+    let optimised = optimised.map_err(|error| unsupported(root_cause(&error)))?;
+    texts::check(&optimised).map_err(unsupported)?;
+    let plan = TypedSimplePlan::new(faster::optimised(optimised));
+    let plan = plan.map_err(|error| unsupported(root_cause(&error)))?;
     let memory = MemoryPlan::new(&plan, symbols).map_err(unsupported)?;
     Ok(Plan::new(plan, memory, limits.longest_text, rows_are_independent))
 }
