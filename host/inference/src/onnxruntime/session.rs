@@ -24,7 +24,7 @@ const MAX_CONSTANT_BYTES: u64 = 1 << 30;
 const COPIES_OF_WEIGHTS: u64 = 3;
 
 /// A string in the library is an object of this size, and its bytes elsewhere, which are not counted.
-const STRING_OBJECT_BYTES: usize = 32;
+const STRING_OBJECT_BYTES: u64 = 32;
 
 /// A session of ONNX Runtime.
 pub(super) struct Session {
@@ -36,7 +36,7 @@ pub(super) struct Session {
     input_names: Names,
     output_names: Names,
     symbols: Vec<Vec<Option<String>>>,
-    longest_text: Option<usize>,
+    longest_text: Option<u64>,
     resident_bytes: u64,
     proven: Proven,
 }
@@ -127,8 +127,8 @@ impl Session {
     fn weight(&self, inputs: &[Tensor]) -> u32 {
         let Some(in_file) = self.longest_text else { return 1 };
         let texts = inputs.iter().filter(|input| input.datatype().size().is_none());
-        let in_inputs = texts.flat_map(|input| input.bytes_elements().map(<[u8]>::len)).max().unwrap_or(0);
-        let longest = in_file.max(in_inputs).div_ceil(STRING_OBJECT_BYTES);
+        let in_inputs = texts.flat_map(|input| input.bytes_elements().map(|text| text.len() as u64));
+        let longest = in_file.max(in_inputs.max().unwrap_or(0)).div_ceil(STRING_OBJECT_BYTES);
         u32::try_from(longest).unwrap_or(u32::MAX).saturating_add(1)
     }
 }
@@ -161,11 +161,15 @@ impl ExecutableGraph for Session {
         limits.check()?;
         self.check_symbols(&inputs)?;
         let weight = self.weight(&inputs);
-        let inputs: Result<Vec<_>, _> =
-            inputs.iter().map(|tensor| tensors::Input::new(&self.library, tensor)).collect();
-        let inputs = inputs?;
+        // Texts become objects of the library, which may be many times as large as they are.
+        let (made, account) = counted(limits.max_tensor_bytes, weight, || {
+            let made = inputs.iter().map(|tensor| tensors::Input::new(&self.library, tensor));
+            made.collect::<Result<Vec<_>, _>>()
+        });
+        let inputs = made.map_err(|error| too_large(&account, "of the network", limits).unwrap_or(error))?;
         let values: Vec<_> = inputs.iter().map(|input| &input.value).collect();
-        let (result, account) = counted(limits.max_tensor_bytes, weight, || {
+        let left = limits.max_tensor_bytes.saturating_sub(u64::try_from(account.used).unwrap_or(0));
+        let (result, account) = counted(left, weight, || {
             self.library.watchdog.guard(limits, |options| {
                 self.handle.run(options, &self.input_names.pointers, &values, &self.output_names.pointers)
             })
@@ -260,11 +264,17 @@ fn load_error(error: &Error, account: &Account) -> LoadError {
     }
 }
 
+/// Where the library wanted more memory than it may have.
+fn too_large(account: &Account, operator: &str, limits: &RunLimits) -> Option<RunError> {
+    let bytes = account.refused?;
+    Some(RunError::TooLarge { operator: operator.to_owned(), bytes, limit: limits.max_tensor_bytes })
+}
+
 fn run_error(error: &Error, account: &Account, limits: &RunLimits) -> RunError {
     let message = error.message();
-    if let Some(bytes) = account.refused {
-        let operator = operator_of_run(message).unwrap_or("of the network").to_owned();
-        return RunError::TooLarge { operator, bytes, limit: limits.max_tensor_bytes };
+    let operator = operator_of_run(message).unwrap_or("of the network");
+    if let Some(too_large) = too_large(account, operator, limits) {
+        return too_large;
     }
     if let Err(stopped) = limits.check() {
         return stopped;

@@ -4,6 +4,9 @@
 //! `ConstantOfShape` of a few bytes would allocate whatever it says. So each network is first analysed with operators
 //! that look at the shapes before they compute.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tract_onnx::prelude::{DatumType, InferenceModel, InferenceModelExt, TDim, TVec, TractResult};
 use tract_onnx::tract_core::internal::{EvalContext, EvalOp, Op, StaticName, TValue};
 use tract_onnx::tract_core::not_a_typed_op;
@@ -17,14 +20,16 @@ use crate::engine::LoadError;
 /// Analyses a copy of the network.
 ///
 /// # Errors
-/// [`LoadError::TooLarge`] naming the operator whose output is fixed and larger than the limit. What else may be wrong
+/// [`LoadError::TooLarge`] naming the operator whose output is fixed and larger than the limit, or with which all that are
+/// computed are. What else may be wrong
 /// with the network is found when it is loaded.
 pub(super) fn check(model: &InferenceModel, limits: PlanLimits) -> Result<(), LoadError> {
     let mut guarded = model.clone();
+    let computed = Arc::new(AtomicU64::new(0));
     for id in 0..guarded.nodes().len() {
         let node = guarded.node_mut(id);
         let inner = node.op.clone();
-        node.op = Box::new(Guarded { inner, limits });
+        node.op = Box::new(Guarded { inner, limits, is_counted: false, computed: computed.clone() });
     }
     match guarded.analyse(false) {
         Ok(_) => Ok(()),
@@ -36,7 +41,7 @@ pub(super) fn check(model: &InferenceModel, limits: PlanLimits) -> Result<(), Lo
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("operator {operator} makes a tensor of {bytes} bytes: at most {limit} are allowed")]
+#[error("with operator {operator} the constants come to {bytes} bytes: at most {limit} are allowed")]
 struct TooLarge {
     operator: String,
     bytes: u64,
@@ -48,6 +53,10 @@ struct TooLarge {
 struct Guarded {
     inner: Box<dyn InferenceOp>,
     limits: PlanLimits,
+    /// Whether its outputs are among those computed.
+    is_counted: bool,
+    /// Bytes of all outputs of the network that were computed because the inputs were constant.
+    computed: Arc<AtomicU64>,
 }
 
 impl PartialEq for Guarded {
@@ -95,6 +104,9 @@ impl InferenceOp for Guarded {
             // Not computed here: the size of the result is not known beforehand.
             return Ok(inferred);
         }
+        if is_constant && !inputs.is_empty() {
+            self.count(&inferred.1)?;
+        }
         self.inner.infer(inputs, outputs, observed)
     }
 
@@ -133,6 +145,21 @@ impl Guarded {
     fn check(&self, fact: &InferenceFact) -> Result<(), TooLarge> {
         let limit = self.limits.max_constant_bytes;
         let Some(bytes) = known_bytes(fact, self.limits.longest_text) else { return Ok(()) };
+        if bytes > limit {
+            return Err(TooLarge { operator: self.inner.name().into_owned(), bytes, limit });
+        }
+        Ok(())
+    }
+
+    /// Counts the outputs that are about to be computed.
+    fn count(&mut self, outputs: &[InferenceFact]) -> Result<(), TooLarge> {
+        if std::mem::replace(&mut self.is_counted, true) {
+            return Ok(());
+        }
+        let sizes = outputs.iter().filter_map(|fact| known_bytes(fact, self.limits.longest_text));
+        let here = sizes.fold(0_u64, u64::saturating_add);
+        let bytes = self.computed.fetch_add(here, Ordering::Relaxed).saturating_add(here);
+        let limit = self.limits.max_computed_bytes;
         if bytes > limit {
             return Err(TooLarge { operator: self.inner.name().into_owned(), bytes, limit });
         }

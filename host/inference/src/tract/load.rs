@@ -25,6 +25,8 @@ const PROBES: [i64; 6] = [1, 2, 4, 8, 16, 32];
 pub(super) struct PlanLimits {
     /// The limit of [`constants::check`].
     pub(super) max_constant_bytes: u64,
+    /// The same for all constants together that are computed from others.
+    pub(super) max_computed_bytes: u64,
     /// Bytes of the longest text in the graph.
     pub(super) longest_text: u64,
 }
@@ -32,9 +34,19 @@ pub(super) struct PlanLimits {
 /// A way to make a network.
 type Attempt = fn(Parsed, PlanLimits) -> Result<Network, LoadError>;
 
+impl PlanLimits {
+    fn new(proto: &ModelProto, max_constant_bytes: u64) -> PlanLimits {
+        PlanLimits {
+            max_constant_bytes,
+            max_computed_bytes: max_constant_bytes,
+            longest_text: onnx::longest_text(proto),
+        }
+    }
+}
+
 /// Loads a network whose operators were checked.
 pub(super) fn load(proto: &ModelProto, max_constant_bytes: u64) -> Result<Network, LoadError> {
-    let limits = PlanLimits { max_constant_bytes, longest_text: onnx::longest_text(proto) };
+    let limits = PlanLimits::new(proto, max_constant_bytes);
     let attempts: [Attempt; 2] = [symbolic, per_shape];
     let mut first_error = None;
     for attempt in attempts {
@@ -53,7 +65,7 @@ pub(super) fn load(proto: &ModelProto, max_constant_bytes: u64) -> Result<Networ
 /// What is proven of a network for an engine that runs it as the file says it, whatever shapes the file declares inside, if
 /// all its operators are known.
 pub(super) fn prove(proto: &ModelProto, max_constant_bytes: u64) -> Proven {
-    let limits = PlanLimits { max_constant_bytes, longest_text: onnx::longest_text(proto) };
+    let limits = PlanLimits::new(proto, max_constant_bytes);
     let parsed = Parsed::new(proto, true).ok();
     let checked = parsed.filter(|parsed| constants::check(&parsed.model, limits).is_ok());
     let typed = checked.and_then(|parsed| Some((typed(parsed.model).ok()?, parsed.symbols)));
@@ -64,6 +76,9 @@ pub(super) fn prove(proto: &ModelProto, max_constant_bytes: u64) -> Proven {
     }
 }
 
+/// Constants that the plan for given extents may compute, in bytes.
+const MAX_COMPUTED_FOR_EXTENTS: u64 = 64 << 20;
+
 /// The plan of a network whose free extents are these.
 pub(super) fn plan_for(
     template: &InferenceModel,
@@ -72,6 +87,9 @@ pub(super) fn plan_for(
     limits: PlanLimits,
 ) -> Result<Plan, LoadError> {
     let mut model = template.clone();
+    // Made while a request waits, outside of the limits of the process that examined the network.
+    let limits =
+        PlanLimits { max_computed_bytes: limits.max_computed_bytes.min(MAX_COMPUTED_FOR_EXTENTS), ..limits };
     model
         .set_symbols(&symbols.values(extents).to_dim_map())
         .map_err(|error| unsupported(root_cause(&error)))?;
