@@ -35,11 +35,11 @@ pub struct Share(Arc<Shared>);
 
 struct Shared {
     scheduling: ArcSwap<Scheduling>,
-    turns: TurnShare,
+    turns: Arc<TurnShare>,
 }
 
 impl Share {
-    pub(crate) fn new(scheduling: Scheduling, turns: TurnShare) -> Share {
+    pub(crate) fn new(scheduling: Scheduling, turns: Arc<TurnShare>) -> Share {
         Share(Arc::new(Shared { scheduling: ArcSwap::from_pointee(scheduling), turns }))
     }
 
@@ -55,7 +55,7 @@ impl Share {
     }
 
     /// Whose turns its calls take.
-    pub(crate) fn turns(&self) -> &TurnShare {
+    pub(crate) fn turns(&self) -> &Arc<TurnShare> {
         &self.0.turns
     }
 }

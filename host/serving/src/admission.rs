@@ -35,6 +35,8 @@ pub(crate) struct Admission {
     slots: Arc<Slots>,
     flow: FlowId,
     max_waiting: AtomicUsize,
+    /// Requests that wait for something else before they ask for a slot.
+    outside: AtomicUsize,
 }
 
 /// What is known about a request that wants to run.
@@ -86,7 +88,7 @@ impl Slots {
 impl Admission {
     pub(crate) fn new(slots: Arc<Slots>, limits: Limits) -> Admission {
         let flow = slots.queue.lock().add_flow(limits.weight, limits.running);
-        Admission { slots, flow, max_waiting: AtomicUsize::new(limits.waiting) }
+        Admission { slots, flow, max_waiting: AtomicUsize::new(limits.waiting), outside: AtomicUsize::new(0) }
     }
 
     /// Changes the limits. Who runs or waits already goes on.
@@ -127,6 +129,20 @@ impl Admission {
                 place.forgo();
                 Err(error)
             }
+        }
+    }
+
+    /// Counts a request that waits for something else than a slot, such as its version to be loaded, until this is
+    /// dropped. It takes no slot meanwhile: others can use it.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Overloaded`] where too many do already.
+    pub(crate) fn wait_outside(&self) -> Result<Outside<'_>, Error> {
+        let max_waiting = self.max_waiting.load(Ordering::Relaxed).max(1);
+        let more = |outside| (outside < max_waiting).then_some(outside + 1);
+        match self.outside.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(_) => Ok(Outside(&self.outside)),
+            Err(_) => Err(Error::overloaded(Duration::ZERO)),
         }
     }
 
@@ -210,6 +226,15 @@ impl Drop for Waiting<'_> {
                 place.forgo();
             }
         }
+    }
+}
+
+/// One who waits for something else than a slot.
+pub(crate) struct Outside<'a>(&'a AtomicUsize);
+
+impl Drop for Outside<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

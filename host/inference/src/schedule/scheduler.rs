@@ -1,4 +1,4 @@
-//! The threads that run graphs, and the way of a call to them and back.
+//! The threads that run graphs, and the way of a call to them and back; and the runs for which no thread is worth it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,17 +12,18 @@ use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::call::{Answer, Call, Membership};
-use super::lane::{Charge, Found, Key, Lane, key};
+use super::lane::{Charge, Found, Key, Lane};
 use super::queue::Place;
+use crate::caller::CallerThreads;
 use crate::compute_error::ComputeError;
 use crate::graph::Graph;
 use crate::options::ComputeOptions;
-use crate::run::total_bytes;
+use crate::run::{Admitted, total_bytes};
 use crate::stacking;
 
 /// The threads end when this is dropped and the calls that wait are done.
 pub(crate) struct Scheduler {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// Runs that are expected to end within this time are short. It bounds how long a thread of the short lane is away, and
@@ -36,40 +37,53 @@ const LONG_NICENESS: i32 = 10;
 /// Engines recurse while they run subgraphs. Reserved address space, touched only as far as it is used.
 const STACK_BYTES: usize = 16 << 20;
 
+/// Quick calls are put together to a run that lasts no longer: it is a turn among the turns of plugins.
+const GATHERED_BELOW: Duration = Duration::from_micros(500);
+
+/// Where calls wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Length {
+pub(super) enum LaneName {
+    /// For the threads of those who call.
+    Callers,
+    /// For threads here that do short runs.
     Short,
+    /// For threads here that do long ones.
     Long,
 }
 
-impl Length {
-    const ALL: [Length; 2] = [Length::Short, Length::Long];
+impl LaneName {
+    const WITH_THREADS: [LaneName; 2] = [LaneName::Short, LaneName::Long];
 
-    fn of(estimate: Option<Duration>) -> Length {
-        match estimate {
-            Some(estimate) if estimate < SHORT_BELOW => Length::Short,
-            _ => Length::Long,
+    /// The lane of a run that is sure to take this time.
+    fn of(time: Option<Duration>) -> LaneName {
+        match time {
+            Some(time) if time < SHORT_BELOW => LaneName::Short,
+            _ => LaneName::Long,
         }
     }
 
-    /// The longest run that calls may be put together to.
+    /// The longest run that calls may be put together to, as far as that is no bargain.
     fn longest(self) -> Option<Duration> {
-        (self == Length::Short).then_some(SHORT_BELOW)
+        match self {
+            LaneName::Callers => Some(GATHERED_BELOW),
+            LaneName::Short => Some(SHORT_BELOW),
+            LaneName::Long => None,
+        }
     }
 }
 
 /// Calls and threads meet here. The lock is held for as long as it takes to put a call into a queue or to take a batch out,
 /// never while a graph runs.
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
     state: Mutex<State>,
-    /// One for the threads of each lane.
-    wake: [Condvar; 2],
+    /// For the threads of each lane that has some.
+    wake: [Condvar; 3],
 }
 
 #[derive(Default)]
 struct State {
-    lanes: [Lane; 2],
+    lanes: [Lane; 3],
     arrivals: u64,
     is_closed: bool,
 }
@@ -78,23 +92,20 @@ impl Scheduler {
     /// Starts that many threads for short runs, and as many for long ones; at least one of each.
     pub(crate) fn new(threads: usize) -> io::Result<Scheduler> {
         let scheduler = Scheduler { shared: Arc::default() };
-        for length in Length::ALL {
+        for lane in LaneName::WITH_THREADS {
             for index in 0..threads.max(1) {
                 let shared = scheduler.shared.clone();
-                let name = match length {
-                    Length::Short => format!("inference-{index}"),
-                    Length::Long => format!("inference-long-{index}"),
+                let name = match lane {
+                    LaneName::Long => format!("inference-long-{index}"),
+                    _ => format!("inference-{index}"),
                 };
-                thread::Builder::new()
-                    .name(name)
-                    .stack_size(STACK_BYTES)
-                    .spawn(move || shared.work(length))?;
+                thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || shared.work(lane))?;
             }
         }
         Ok(scheduler)
     }
 
-    /// Waits for a turn, runs, and gives the outputs. Dropping the future takes the call out of the queue, or stops its
+    /// Waits for a thread, runs, and gives the outputs. Dropping the future takes the call out of the queue, or stops its
     /// run if nobody else waits for it.
     ///
     /// # Errors
@@ -104,31 +115,61 @@ impl Scheduler {
         graph: &Arc<Graph>,
         inputs: Vec<Tensor>,
         options: ComputeOptions,
+        admitted: Admitted,
     ) -> Answer {
+        let lane = LaneName::of(graph.sure_time(admitted.extents));
+        let submitted = self.submit(graph, inputs, options, admitted, lane, None)?;
+        self.shared.wake[lane as usize].notify_one();
+        submitted.answer().await
+    }
+
+    pub(super) fn submit(
+        &self,
+        graph: &Arc<Graph>,
+        inputs: Vec<Tensor>,
+        options: ComputeOptions,
+        admitted: Admitted,
+        lane: LaneName,
+        threads: Option<&Arc<dyn CallerThreads>>,
+    ) -> Result<Submitted<'_>, ComputeError> {
+        let key = Key::of(graph, threads);
         let (answer, result) = oneshot::channel();
-        let is_stackable = graph.is_batchable() && options.batching.max_batch_size > 1;
-        let mut presence = Waiting {
-            shared: &self.shared,
-            lane: Length::Long,
-            key: key(graph),
-            place: (options.priority, 0),
-            cancelled: options.limits.cancelled.clone(),
-            membership: Arc::default(),
-            is_over: false,
-        };
+        let is_stackable = is_stackable(graph, &options);
+        let (cancelled, membership) = (options.limits.cancelled.clone(), Arc::<Membership>::default());
         let call = Call {
             input_bytes: total_bytes(&inputs),
+            admitted,
             rows: is_stackable.then(|| stacking::rows(&inputs)).flatten(),
             inputs,
             options,
             arrived: Instant::now(),
             answer,
-            membership: presence.membership.clone(),
+            membership: membership.clone(),
         };
-        (presence.lane, presence.place) =
-            self.shared.submit(graph, call).inspect_err(|_| presence.is_over = true)?;
-        let result = result.await;
-        presence.is_over = true;
+        let (place, is_first) = self.shared.push(key, graph, call, lane)?;
+        let waiting =
+            Waiting { shared: &self.shared, lane, key, place, cancelled, membership, is_over: false };
+        Ok(Submitted { waiting, result, is_first })
+    }
+}
+
+/// A call in a queue, or in the run that it left it for.
+pub(super) struct Submitted<'a> {
+    waiting: Waiting<'a>,
+    result: oneshot::Receiver<Answer>,
+    /// Whether no other waits with it.
+    pub(super) is_first: bool,
+}
+
+impl Submitted<'_> {
+    /// What it waits by.
+    pub(super) fn key(&self) -> Key {
+        self.waiting.key
+    }
+
+    pub(super) async fn answer(mut self) -> Answer {
+        let result = self.result.await;
+        self.waiting.is_over = true;
         result.unwrap_or_else(|_| Err(ComputeError::Failed { reason: "the inference thread ended".into() }))
     }
 }
@@ -145,7 +186,7 @@ impl Drop for Scheduler {
 /// A caller that waits.
 struct Waiting<'a> {
     shared: &'a Shared,
-    lane: Length,
+    lane: LaneName,
     key: Key,
     place: Place,
     cancelled: Arc<AtomicBool>,
@@ -168,63 +209,91 @@ impl Drop for Waiting<'_> {
 }
 
 impl Shared {
-    fn submit(&self, graph: &Arc<Graph>, call: Call) -> Result<(Length, Place), ComputeError> {
-        let length = Length::of(graph.run_times().estimate(call.input_bytes));
+    /// The next calls with this key in the lane of the callers' threads.
+    pub(super) fn take_gathered(&self, key: Key) -> Option<(Batch, Charge)> {
+        let name = LaneName::Callers;
+        self.state.lock().lanes[name as usize].take_of(key, Instant::now(), name.longest())
+    }
+
+    /// Ends a run of that lane, and says whether more calls wait.
+    pub(super) fn settle_gathered(&self, key: Key, charge: Charge, elapsed: Duration) -> bool {
+        let lane = &mut self.state.lock().lanes[LaneName::Callers as usize];
+        lane.settle(charge, elapsed);
+        lane.waiting(key) > 0
+    }
+
+    fn push(
+        &self,
+        key: Key,
+        graph: &Arc<Graph>,
+        call: Call,
+        lane: LaneName,
+    ) -> Result<(Place, bool), ComputeError> {
         let mut state = self.state.lock();
-        let waiting: usize = state.lanes.iter().map(|lane| lane.waiting(key(graph))).sum();
+        let waiting: usize = state.lanes.iter().map(|lane| lane.waiting_for_graph_of(key)).sum();
         if waiting >= call.options.batching.max_queue_size {
             graph.counters().record_rejection();
             return Err(ComputeError::Overloaded { waiting });
         }
         state.arrivals += 1;
         let place = (call.options.priority, state.arrivals);
-        state.lanes[length as usize].push(graph, place, call);
-        drop(state);
-        self.wake[length as usize].notify_one();
-        Ok((length, place))
+        let lane = &mut state.lanes[lane as usize];
+        let is_first = lane.waiting(key) == 0;
+        lane.push(key, graph, place, call);
+        Ok((place, is_first))
     }
 
     /// What each thread does.
-    fn work(&self, length: Length) {
-        if length == Length::Long {
+    fn work(&self, name: LaneName) {
+        if name == LaneName::Long {
             give_way();
         }
         let mut settled = None;
-        while let Some((batch, charge)) = self.next(length, settled.take()) {
-            let began = Instant::now();
-            // The panics of engines are caught nearer to them; one that escapes must still not take the thread with it.
-            if catch_unwind(AssertUnwindSafe(|| batch.run())).is_err() {
-                tracing::error!("a run panicked outside of its engine");
-            }
-            settled = Some((charge, began.elapsed()));
+        while let Some((batch, charge)) = self.next(name, settled.take()) {
+            settled = Some((charge, timed(batch)));
         }
     }
 
     /// Waits for the next calls to run; none when the scheduler is gone and nothing waits.
-    fn next(&self, length: Length, settled: Option<(Charge, Duration)>) -> Option<(Batch, Charge)> {
+    fn next(&self, name: LaneName, settled: Option<(Charge, Duration)>) -> Option<(Batch, Charge)> {
         let mut state = self.state.lock();
         if let Some((charge, elapsed)) = settled {
-            state.lanes[length as usize].settle(charge, elapsed);
+            state.lanes[name as usize].settle(charge, elapsed);
         }
         loop {
             let at_once = state.is_closed;
-            let lane = &mut state.lanes[length as usize];
-            match lane.take(Instant::now(), length.longest(), at_once) {
+            let lane = &mut state.lanes[name as usize];
+            match lane.take(Instant::now(), name.longest(), at_once) {
                 Found::Work(batch, charge) => {
                     // Another thread looks at what is left, or waits in place of this one until it is due.
                     if lane.is_waiting() {
-                        self.wake[length as usize].notify_one();
+                        self.wake[name as usize].notify_one();
                     }
                     return Some((batch, charge));
                 }
                 Found::Nothing if state.is_closed => return None,
-                Found::Nothing => self.wake[length as usize].wait(&mut state),
+                Found::Nothing => self.wake[name as usize].wait(&mut state),
                 Found::NotBefore(moment) => {
-                    self.wake[length as usize].wait_until(&mut state, moment);
+                    self.wake[name as usize].wait_until(&mut state, moment);
                 }
             }
         }
     }
+}
+
+/// Whether a call may share its run with others.
+pub(crate) fn is_stackable(graph: &Graph, options: &ComputeOptions) -> bool {
+    graph.is_batchable() && options.batching.max_batch_size > 1
+}
+
+/// Runs a batch and says how long it took.
+pub(super) fn timed(batch: Batch) -> Duration {
+    let began = Instant::now();
+    // The panics of engines are caught nearer to them; one that escapes must still not take the thread with it.
+    if catch_unwind(AssertUnwindSafe(|| batch.run())).is_err() {
+        tracing::error!("a run panicked outside of its engine");
+    }
+    began.elapsed()
 }
 
 /// Lowers the priority of this thread for the operating system.
