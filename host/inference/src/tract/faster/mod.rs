@@ -109,8 +109,8 @@ impl TypedOp for Faster {
 mod tests {
     use proptest::prelude::*;
     use tract_onnx::prelude::tract_ndarray::ArrayD;
-    use tract_onnx::prelude::{Approximation, DatumType, Tensor};
-    use tract_onnx::tract_core::internal::{Outlet, tvec};
+    use tract_onnx::prelude::{DatumType, Tensor};
+    use tract_onnx::tract_core::internal::{Approximation, Outlet, tvec};
     use tract_onnx::tract_core::ops::array::Topk;
     use tract_onnx::tract_core::ops::binary::{BinMiniOp, TypedBinOp};
     use tract_onnx::tract_core::ops::logic::{CompEq, CompGT, CompGTE, CompLT, CompLTE, CompNE, Iff};
@@ -122,8 +122,7 @@ mod tests {
     /// Whether the other way to run this operator gives what tract gives.
     fn agrees(operator: impl TypedOp, inputs: &[Tensor]) {
         let inputs: TVec<TValue> = inputs.iter().map(|input| TValue::from(input.clone())).collect();
-        let facts: Vec<TypedFact> =
-            inputs.iter().map(|input| TypedFact::shape_and_dt_of((**input).clone())).collect();
+        let facts: Vec<TypedFact> = inputs.iter().map(|input| TypedFact::shape_and_dt_of(input)).collect();
         let outputs = operator.output_facts(&facts.iter().collect::<Vec<_>>()).unwrap();
         let operator: Box<dyn TypedOp> = Box::new(operator);
         let outputs = outputs.into_iter().map(|fact| Outlet { fact, successors: tvec!() }).collect();
