@@ -1,6 +1,7 @@
 //! What an engine is to the rest of the host: it turns a file into something that can be run, many times and from many
 //! threads. Knows nothing about how a particular engine works, nor on which thread it is called.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,7 +126,34 @@ pub enum LoadError {
     },
 }
 
+/// A message with more names than this helps nobody.
+const MAX_NAMED: usize = 10;
+
+/// Nor does one with longer names: a file may have names of any length.
+const MAX_NAME_CHARACTERS: usize = 100;
+
+/// Of a name in a file, as much as helps in a sentence.
+pub(crate) fn short(name: &str) -> String {
+    match name.char_indices().nth(MAX_NAME_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
 impl LoadError {
+    /// That these operators are refused, if there are any.
+    pub(crate) fn of_refused(refused: BTreeSet<String>) -> Result<(), LoadError> {
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let more = refused.len().saturating_sub(MAX_NAMED);
+        let mut operators: Vec<String> = refused.iter().take(MAX_NAMED).map(|name| short(name)).collect();
+        if more > 0 {
+            operators.push(format!("and {more} more"));
+        }
+        Err(LoadError::Operators { operators })
+    }
+
     /// The kind of failure.
     pub fn code(&self) -> ErrorCode {
         match self {

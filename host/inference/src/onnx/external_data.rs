@@ -8,7 +8,9 @@ use std::path::{Component, Path, PathBuf};
 
 use prost::Message as _;
 use tract_onnx::pb::tensor_proto::DataLocation;
-use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
+use tract_onnx::pb::{ModelProto, TensorProto};
+
+use super::for_each_tensor;
 
 /// A message of protocol buffers cannot be longer, whatever it holds.
 const MAX_FILE_BYTES: u64 = i32::MAX as u64;
@@ -83,23 +85,8 @@ pub fn read_whole(path: &Path) -> Result<Vec<u8>, ExternalDataError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = fs::canonicalize(folder).map_err(unreadable)?;
     let mut source = Source { folder, files: HashMap::new(), total: bytes.len() as u64, is_used: false };
-    each_tensor(graph, &mut |tensor| source.fill(tensor))?;
+    for_each_tensor(graph, &mut |tensor| source.fill(tensor))?;
     if source.is_used { Ok(model.encode_to_vec()) } else { Ok(bytes) }
-}
-
-type Fill<'a> = &'a mut dyn FnMut(&mut TensorProto) -> Result<(), ExternalDataError>;
-
-fn each_tensor(graph: &mut GraphProto, fill: Fill<'_>) -> Result<(), ExternalDataError> {
-    graph.initializer.iter_mut().try_for_each(&mut *fill)?;
-    for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
-        attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(&mut *fill)?;
-        attribute
-            .g
-            .iter_mut()
-            .chain(&mut attribute.graphs)
-            .try_for_each(|nested| each_tensor(nested, fill))?;
-    }
-    Ok(())
 }
 
 /// The files beside a network.

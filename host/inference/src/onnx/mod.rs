@@ -1,119 +1,28 @@
 //! Decodes an ONNX file and refuses what no engine should have to think about. Knows no engine: what one of them does
-//! not run is for that one to say.
+//! not run is for that one to say. What comes out of it has one meaning, which every engine reads in the same way.
 
+mod canonical;
 pub mod external_data;
+mod names;
+mod operator_sets;
 
-use std::collections::HashSet;
-
-use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
-use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 use tract_onnx::prelude::Framework;
 
 use crate::engine::LoadError;
 
-/// The operator set versions whose meaning is known, of the default domain.
-const OPERATOR_SETS: std::ops::RangeInclusive<i64> = 9..=28;
-
-/// Operators of the default domain that mean in older operator sets what they mean in the oldest one above. Exports of
-/// LightGBM that have no others say that they are of an older set.
-const UNCHANGED_OPERATORS: [&str; 12] =
-    ["Abs", "Add", "Cast", "Div", "Exp", "Identity", "Log", "Mul", "Neg", "Reshape", "Sigmoid", "Sub"];
-
-/// The operator set since which all of these are what they are: broadcasting came with version 7.
-const UNCHANGED_SINCE: i64 = 7;
-
-/// Decodes the file and checks its structure, nested graphs included.
+/// Decodes the file, checks its structure, nested graphs included, and writes each thing in one way.
 ///
 /// # Errors
-/// [`LoadError::Invalid`] for bytes that are no ONNX model, for dangling names and for data in other files;
-/// [`LoadError::Unsupported`] for operator sets that are too old or too new.
+/// [`LoadError::Invalid`] for bytes that are no ONNX model, for names that mean nothing or two things and for data in
+/// other files; [`LoadError::Unsupported`] for operator sets that are too old or too new.
 pub(crate) fn decode(mut onnx: &[u8]) -> Result<ModelProto, LoadError> {
     let decoded = tract_onnx::onnx().proto_model_for_read(&mut onnx);
     let mut model = decoded.map_err(|_| invalid("the bytes are not an ONNX file, or are cut off"))?;
-    check_operator_sets(&model)?;
-    let graph = model.graph.as_mut().ok_or_else(|| invalid("there is no graph in it"))?;
-    check_inputs(graph)?;
-    check_graph(graph, &HashSet::new())?;
-    for_each_tensor(graph, &mut normalise_tensor)?;
+    canonical::rewrite(&mut model)?;
+    operator_sets::check(&model)?;
+    model.graph.iter().try_for_each(names::check)?;
     Ok(model)
-}
-
-fn check_operator_sets(model: &ModelProto) -> Result<(), LoadError> {
-    let default = model.opset_import.iter().find(|set| set.domain.is_empty() || set.domain == "ai.onnx");
-    let Some(default) = default else { return Ok(()) };
-    let is_unchanged = || UNCHANGED_SINCE <= default.version && has_unchanged_operators_only(model);
-    if OPERATOR_SETS.contains(&default.version)
-        || (default.version < *OPERATOR_SETS.start() && is_unchanged())
-    {
-        return Ok(());
-    }
-    Err(LoadError::Unsupported {
-        reason: format!(
-            "the operator set has version {}: expected {} to {}",
-            default.version,
-            OPERATOR_SETS.start(),
-            OPERATOR_SETS.end()
-        ),
-    })
-}
-
-fn has_unchanged_operators_only(model: &ModelProto) -> bool {
-    let mut nodes = model.graph.iter().flat_map(|graph| &graph.node);
-    nodes.all(|node| match node.domain.as_str() {
-        "" | "ai.onnx" => UNCHANGED_OPERATORS.contains(&node.op_type.as_str()),
-        // Operators of another domain are what the version of that domain says.
-        _ => nested_graphs(node).next().is_none(),
-    })
-}
-
-fn check_inputs(graph: &GraphProto) -> Result<(), LoadError> {
-    let mut names = HashSet::new();
-    for input in &graph.input {
-        if input.name.is_empty() || !names.insert(&input.name) {
-            return Err(invalid(format!("two inputs have the name {:?}, or it is empty", input.name)));
-        }
-    }
-    let mut names = HashSet::new();
-    for output in &graph.output {
-        if output.name.is_empty() || !names.insert(&output.name) {
-            return Err(invalid(format!("two outputs have the name {:?}, or it is empty", output.name)));
-        }
-    }
-    if graph.output.is_empty() {
-        return Err(invalid("the graph has no outputs"));
-    }
-    Ok(())
-}
-
-/// Every name that is used must exist, here or in a graph around this one; every output must be made here.
-fn check_graph(graph: &GraphProto, outside: &HashSet<&str>) -> Result<(), LoadError> {
-    if !graph.sparse_initializer.is_empty() {
-        return Err(LoadError::Unsupported { reason: "the graph has sparse initialisers".into() });
-    }
-    let inputs = graph.input.iter().map(|input| input.name.as_str());
-    let constants = graph.initializer.iter().map(|tensor| tensor.name.as_str());
-    let values = graph.node.iter().flat_map(|node| &node.output).map(String::as_str);
-    let here: HashSet<&str> = inputs.chain(constants).chain(values).filter(|name| !name.is_empty()).collect();
-    let missing = graph.output.iter().find(|output| !here.contains(output.name.as_str()));
-    if let Some(missing) = missing {
-        return Err(invalid(format!("nothing makes the output {:?}", missing.name)));
-    }
-    let visible: HashSet<&str> = here.union(outside).copied().collect();
-    for node in &graph.node {
-        check_node(node, &visible)?;
-    }
-    Ok(())
-}
-
-fn check_node(node: &NodeProto, visible: &HashSet<&str>) -> Result<(), LoadError> {
-    let missing = node.input.iter().find(|name| !name.is_empty() && !visible.contains(name.as_str()));
-    if let Some(missing) = missing {
-        return Err(invalid(format!(
-            "operator {} ({:?}) takes {missing:?}, which nothing makes",
-            node.op_type, node.name
-        )));
-    }
-    nested_graphs(node).try_for_each(|graph| check_graph(graph, visible))
 }
 
 /// The graphs in a node's attributes, such as the branches of an `If`.
@@ -141,40 +50,16 @@ fn longest_text_of(graph: &GraphProto) -> u64 {
     constants.chain(attributes).chain(nested).max().unwrap_or(0)
 }
 
-type TensorCheck<'a> = &'a mut dyn FnMut(&mut TensorProto) -> Result<(), LoadError>;
-
-fn for_each_tensor(graph: &mut GraphProto, check: TensorCheck<'_>) -> Result<(), LoadError> {
-    graph.initializer.iter_mut().try_for_each(&mut *check)?;
+/// Every tensor in the graph and in those nested in it, until one is refused.
+fn for_each_tensor<E>(
+    graph: &mut GraphProto,
+    visit: &mut dyn FnMut(&mut TensorProto) -> Result<(), E>,
+) -> Result<(), E> {
+    graph.initializer.iter_mut().try_for_each(&mut *visit)?;
     for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
-        let AttributeProto { t, tensors, g, graphs, sparse_tensor, sparse_tensors, .. } = attribute;
-        if sparse_tensor.is_some() || !sparse_tensors.is_empty() {
-            return Err(LoadError::Unsupported { reason: "the graph has sparse tensors".into() });
-        }
-        t.iter_mut().chain(tensors).try_for_each(&mut *check)?;
-        g.iter_mut().chain(graphs).try_for_each(|graph| for_each_tensor(graph, check))?;
-    }
-    Ok(())
-}
-
-fn normalise_tensor(tensor: &mut TensorProto) -> Result<(), LoadError> {
-    let is_external = tensor.data_location == Some(DataLocation::External as i32);
-    if is_external || !tensor.external_data.is_empty() {
-        return Err(invalid(format!(
-            "tensor {:?} keeps its data in another file: store all data inside the .onnx file",
-            tensor.name
-        )));
-    }
-    // tract reads unsigned numbers from the wrong one of the fields for typed data.
-    let words = std::mem::take(&mut tensor.uint64_data);
-    match DataType::try_from(tensor.data_type) {
-        Ok(DataType::Uint64) if tensor.raw_data.is_empty() => {
-            tensor.raw_data = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        }
-        Ok(DataType::Uint32) if tensor.raw_data.is_empty() => {
-            // Values of this type fit into 32 bits; what does not was no number of this type.
-            tensor.raw_data = words.iter().flat_map(|word| (*word as u32).to_le_bytes()).collect();
-        }
-        _ => {}
+        attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(&mut *visit)?;
+        let nested = attribute.g.iter_mut().chain(&mut attribute.graphs);
+        nested.into_iter().try_for_each(|nested| for_each_tensor(nested, visit))?;
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! The file that ONNX Runtime gets to see: what this host has decoded and understood, written anew, so that no byte
 //! reaches the library that was not looked at.
 
+use std::collections::{BTreeSet, HashSet};
+
 use prost::Message as _;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
@@ -11,7 +13,7 @@ use crate::engine::LoadError;
 use crate::onnx;
 
 /// Whose operators the library has. Others would be custom operators, which are code of their own.
-const DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
+const DOMAINS: [&str; 3] = ["", "ai.onnx.ml", "com.microsoft"];
 
 /// Operators that read other files, or make strings whose length nothing bounds.
 const REFUSED: [&str; 2] = ["EPContext", "StringConcat"];
@@ -19,17 +21,14 @@ const REFUSED: [&str; 2] = ["EPContext", "StringConcat"];
 /// Graphs in graphs. Some versions of the library take twice as long for each level.
 const MAX_NESTING: usize = 10;
 
-/// The longest text that a number becomes.
-const NUMBER_TEXT_BYTES: usize = 32;
-
 /// A file for the library, and what has to be known about it besides.
 pub(super) struct Model {
     /// The file.
     pub(super) bytes: Vec<u8>,
     /// For each input and dimension the name of a free extent, where it has one.
     pub(super) symbols: Vec<Vec<Option<String>>>,
-    /// Where strings occur: the length of the longest in the file.
-    pub(super) longest_text: Option<usize>,
+    /// Where strings occur: the length of the longest that the file brings, or that a number may become.
+    pub(super) longest_text: Option<u64>,
 }
 
 impl Model {
@@ -46,6 +45,7 @@ impl Model {
         }
         model.training_info.clear();
         model.metadata_props.clear();
+        let longest_text = onnx::longest_text(&model);
         let Some(graph) = &mut model.graph else {
             return Err(LoadError::Invalid { reason: "there is no graph in it".into() });
         };
@@ -57,7 +57,8 @@ impl Model {
         }
         zip_maps_to_tensors(graph);
         forget_declared_shapes(graph);
-        let (symbols, longest_text) = (symbols(graph), longest_text(graph));
+        let longest_text = has_texts(graph).then_some(longest_text);
+        let symbols = symbols(graph);
         Ok(Model { bytes: written(&model), symbols, longest_text })
     }
 }
@@ -67,7 +68,7 @@ fn written(model: &ModelProto) -> Vec<u8> {
 }
 
 fn check_operators(graph: &GraphProto) -> Result<(), LoadError> {
-    let mut refused = std::collections::BTreeSet::new();
+    let mut refused = BTreeSet::new();
     onnx::for_each_node(graph, &mut |node| {
         if !DOMAINS.contains(&node.domain.as_str()) {
             refused.insert(format!("{}.{}", node.domain, node.op_type));
@@ -75,10 +76,7 @@ fn check_operators(graph: &GraphProto) -> Result<(), LoadError> {
             refused.insert(node.op_type.clone());
         }
     });
-    match refused.is_empty() {
-        true => Ok(()),
-        false => Err(LoadError::Operators { operators: refused.into_iter().collect() }),
-    }
+    LoadError::of_refused(refused)
 }
 
 /// How many graphs contain the one that lies deepest. The decoder bounds the recursion.
@@ -116,9 +114,9 @@ fn forget_declared_shapes(graph: &mut GraphProto) {
 }
 
 fn symbols(graph: &GraphProto) -> Vec<Vec<Option<String>>> {
-    let is_constant =
-        |input: &&ValueInfoProto| graph.initializer.iter().any(|tensor| tensor.name == input.name);
-    graph.input.iter().filter(|input| !is_constant(input)).map(symbols_of).collect()
+    let constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let inputs = graph.input.iter().filter(|input| !constants.contains(input.name.as_str()));
+    inputs.map(symbols_of).collect()
 }
 
 fn symbols_of(input: &ValueInfoProto) -> Vec<Option<String>> {
@@ -126,44 +124,36 @@ fn symbols_of(input: &ValueInfoProto) -> Vec<Option<String>> {
         return Vec::new();
     };
     let symbol = |dimension: &Dimension| match &dimension.value {
-        Some(dimension::Value::DimParam(name)) if !name.is_empty() => Some(name.clone()),
+        Some(dimension::Value::DimParam(name)) => Some(name.clone()),
         _ => None,
     };
     tensor.shape.iter().flat_map(|shape| &shape.dim).map(symbol).collect()
 }
 
-/// The length of the longest string that the file brings, or that a number may become; none where there are no strings.
-fn longest_text(graph: &GraphProto) -> Option<usize> {
-    let mut longest = longest_in_constants(graph);
-    onnx::for_each_node(graph, &mut |node| {
-        longest = longest.max(longest_of_node(node));
-        onnx::nested_graphs(node).for_each(|nested| longest = longest.max(longest_in_constants(nested)));
-    });
+/// Whether any value of the network may be a text.
+fn has_texts(graph: &GraphProto) -> bool {
     let takes_text = graph.input.iter().any(|input| {
         let value = input.r#type.as_ref().and_then(|of| of.value.as_ref());
         matches!(value, Some(Value::TensorType(tensor)) if tensor.elem_type == DataType::String as i32)
     });
-    longest.max(takes_text.then_some(0))
+    let mut makes_text = graph.initializer.iter().any(is_text);
+    onnx::for_each_node(graph, &mut |node| {
+        let nested = onnx::nested_graphs(node);
+        makes_text |= node.attribute.iter().any(|attribute| may_make_text(node, attribute))
+            || nested.into_iter().flat_map(|graph| &graph.initializer).any(is_text);
+    });
+    takes_text || makes_text
 }
 
-fn longest_in_constants(graph: &GraphProto) -> Option<usize> {
-    graph.initializer.iter().filter_map(longest_of_tensor).max()
+fn is_text(tensor: &TensorProto) -> bool {
+    tensor.data_type == DataType::String as i32
 }
 
-fn longest_of_tensor(tensor: &TensorProto) -> Option<usize> {
-    let is_text = tensor.data_type == DataType::String as i32;
-    is_text.then(|| tensor.string_data.iter().map(Vec::len).max().unwrap_or(0))
-}
-
-fn longest_of_node(node: &NodeProto) -> Option<usize> {
-    let makes_text = node.domain == "ai.onnx.ml" || node.op_type == "Constant";
-    let of_attribute = |attribute: &AttributeProto| {
-        let tensors = attribute.t.iter().chain(&attribute.tensors).filter_map(longest_of_tensor).max();
-        let texts = attribute.strings.iter().map(Vec::len).max().filter(|_| makes_text);
-        let text = Some(attribute.s.len()).filter(|_| makes_text && attribute.name == "value_string");
-        let cast =
-            (attribute.name == "to" && attribute.i == DataType::String as i64).then_some(NUMBER_TEXT_BYTES);
-        tensors.max(texts).max(text).max(cast)
-    };
-    node.attribute.iter().filter_map(of_attribute).max()
+/// Texts as an attribute are values, but for those of operators of the default domain, which name modes.
+fn may_make_text(node: &NodeProto, attribute: &AttributeProto) -> bool {
+    let has_values = !node.domain.is_empty() || node.op_type == "Constant";
+    attribute.t.iter().chain(&attribute.tensors).any(is_text)
+        || (has_values && !attribute.strings.is_empty())
+        || attribute.name == "value_string"
+        || (attribute.name == "to" && attribute.i == DataType::String as i64)
 }

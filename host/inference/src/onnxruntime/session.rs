@@ -13,7 +13,7 @@ use super::message::{missing_operator, operator_of_run, sentence};
 use super::model::Model;
 use super::native::{SessionHandle, SessionOptions, TypeInfo, checked};
 use super::tensors;
-use crate::engine::{ExecutableGraph, LoadError, RunError, RunLimits};
+use crate::engine::{ExecutableGraph, LoadError, RunError, RunLimits, short};
 
 /// The most that a graph may take when it is loaded, beside a multiple of its file: a few bytes can ask for a constant
 /// of any size.
@@ -23,7 +23,7 @@ const MAX_CONSTANT_BYTES: u64 = 1 << 30;
 const COPIES_OF_WEIGHTS: u64 = 3;
 
 /// A string in the library is an object of this size, and its bytes elsewhere, which are not counted.
-const STRING_OBJECT_BYTES: usize = 32;
+const STRING_OBJECT_BYTES: u64 = 32;
 
 /// A session of ONNX Runtime.
 pub(super) struct Session {
@@ -35,7 +35,7 @@ pub(super) struct Session {
     input_names: Names,
     output_names: Names,
     symbols: Vec<Vec<Option<String>>>,
-    longest_text: Option<usize>,
+    longest_text: Option<u64>,
     resident_bytes: u64,
     rows_are_independent: bool,
 }
@@ -130,8 +130,8 @@ impl Session {
     fn weight(&self, inputs: &[Tensor]) -> u32 {
         let Some(in_file) = self.longest_text else { return 1 };
         let texts = inputs.iter().filter(|input| input.datatype().size().is_none());
-        let in_inputs = texts.flat_map(|input| input.bytes_elements().map(<[u8]>::len)).max().unwrap_or(0);
-        let longest = in_file.max(in_inputs).div_ceil(STRING_OBJECT_BYTES);
+        let in_inputs = texts.flat_map(|input| input.bytes_elements().map(|text| text.len() as u64));
+        let longest = in_file.max(in_inputs.max().unwrap_or(0)).div_ceil(STRING_OBJECT_BYTES);
         u32::try_from(longest).unwrap_or(u32::MAX).saturating_add(1)
     }
 }
@@ -245,7 +245,9 @@ fn load_error(error: &Error, account: &Account) -> LoadError {
     }
     let message = error.message();
     if let Some(operator) = missing_operator(message) {
-        return LoadError::Unsupported { reason: format!("ONNX Runtime has no operator {operator} for it") };
+        return LoadError::Unsupported {
+            reason: format!("ONNX Runtime has no operator {} for it", short(&operator)),
+        };
     }
     let reason = sentence(message);
     match error.code() {
@@ -262,7 +264,7 @@ fn load_error(error: &Error, account: &Account) -> LoadError {
 fn run_error(error: &Error, account: &Account, limits: &RunLimits) -> RunError {
     let message = error.message();
     if let Some(bytes) = account.refused {
-        let operator = operator_of_run(message).unwrap_or("of the network").to_owned();
+        let operator = short(operator_of_run(message).unwrap_or("of the network"));
         return RunError::TooLarge { operator, bytes, limit: limits.max_tensor_bytes };
     }
     if let Err(stopped) = limits.check() {

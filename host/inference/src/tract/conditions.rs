@@ -4,6 +4,9 @@ use tract_onnx::pb::{AttributeProto, NodeProto};
 
 /// Why this use of a listed operator is refused.
 pub(super) fn refusal(node: &NodeProto) -> Option<&'static str> {
+    if let Some(reason) = left_out(node) {
+        return Some(reason);
+    }
     let node = Uses(node);
     let (is_wrong, reason) = match node.0.op_type.as_str() {
         "BatchNormalization" | "Dropout" => (node.trains(), "training mode"),
@@ -29,6 +32,35 @@ pub(super) fn refusal(node: &NodeProto) -> Option<&'static str> {
         _ => return None,
     };
     is_wrong.then_some(reason)
+}
+
+/// Operators of which tract knows that an input, or an output, may be left out before one that is there. Of the others it
+/// counts those that are there, and takes one for another.
+const LEAVE_INPUTS_OUT: [&str; 11] = [
+    "Clip",
+    "ConvInteger",
+    "DFT",
+    "Dropout",
+    "GRU",
+    "LSTM",
+    "MatMulInteger",
+    "Pad",
+    "RNN",
+    "Resize",
+    "Slice",
+];
+const LEAVE_OUTPUTS_OUT: [&str; 3] = ["GRU", "LSTM", "RNN"];
+
+fn left_out(node: &NodeProto) -> Option<&'static str> {
+    let has_gap = |names: &[String]| names.windows(2).any(|pair| pair[0].is_empty() && !pair[1].is_empty());
+    let operator = node.op_type.as_str();
+    if has_gap(&node.input) && !LEAVE_INPUTS_OUT.contains(&operator) {
+        Some("an input left out before another")
+    } else if has_gap(&node.output) && !LEAVE_OUTPUTS_OUT.contains(&operator) {
+        Some("an output left out before another")
+    } else {
+        None
+    }
 }
 
 /// Only what the cases cover: other activations and clipping are not in them.

@@ -8,11 +8,11 @@
 
 use std::collections::BTreeSet;
 
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
+use tract_onnx::pb::{ModelProto, NodeProto};
 
 use super::conditions;
 use crate::engine::LoadError;
-use crate::onnx::nested_graphs;
+use crate::onnx::for_each_node;
 
 /// The listed operators of the default domain, sorted.
 pub const STANDARD_OPERATORS: &[&str] = &[
@@ -184,9 +184,6 @@ pub(super) fn are_known_for_independence(model: &ModelProto) -> bool {
     refused(model).iter().all(|name| KNOWN_FOR_INDEPENDENCE.contains(&name.as_str()))
 }
 
-/// A message with more names than this helps nobody.
-const MAX_NAMED: usize = 10;
-
 /// Every operator of the model that is refused, nested graphs included: `Name` or `domain.Name`, followed by the
 /// reason where other uses of that operator are accepted.
 pub(super) fn refused(model: &ModelProto) -> BTreeSet<String> {
@@ -194,7 +191,7 @@ pub(super) fn refused(model: &ModelProto) -> BTreeSet<String> {
         model.functions.iter().map(|f| (domain_of(f.domain()), f.name())).collect();
     let mut refused = BTreeSet::new();
     if let Some(graph) = &model.graph {
-        collect_refused(graph, &own, &mut refused);
+        for_each_node(graph, &mut |node| refused.extend(refusal(node, &own)));
     }
     refused
 }
@@ -204,23 +201,7 @@ pub(super) fn refused(model: &ModelProto) -> BTreeSet<String> {
 /// # Errors
 /// [`LoadError::Operators`] with those that are refused, sorted.
 pub(super) fn check(model: &ModelProto) -> Result<(), LoadError> {
-    let refused = refused(model);
-    if refused.is_empty() {
-        return Ok(());
-    }
-    let more = refused.len().saturating_sub(MAX_NAMED);
-    let mut operators: Vec<String> = refused.into_iter().take(MAX_NAMED).collect();
-    if more > 0 {
-        operators.push(format!("and {more} more"));
-    }
-    Err(LoadError::Operators { operators })
-}
-
-fn collect_refused(graph: &GraphProto, own: &BTreeSet<(&str, &str)>, refused: &mut BTreeSet<String>) {
-    for node in &graph.node {
-        refused.extend(refusal(node, own));
-        nested_graphs(node).for_each(|nested| collect_refused(nested, own, refused));
-    }
+    LoadError::of_refused(refused(model))
 }
 
 /// The name under which a node is refused.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use modelhost_core::Tensor;
 use modelhost_inference::{
-    BatchingPolicy, Company, ComputeError, ComputeOptions, Computed, Executor, Graph, RunError, RunLimits,
-    Turns,
+    BatchingPolicy, CallerTurns, Company, ComputeError, ComputeOptions, Computed, Executor, Graph, RunError,
+    RunLimits,
 };
 use parking_lot::Mutex;
 use tokio::runtime::Builder;

@@ -11,6 +11,7 @@ mod hostile;
 mod independence;
 mod interleaving;
 mod loading;
+mod one_meaning;
 mod onnx;
 mod onnxruntime;
 mod onnxruntime_library;
