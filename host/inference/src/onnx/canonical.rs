@@ -21,9 +21,12 @@ const DEFAULT_DOMAIN: &str = "ai.onnx";
 /// # Errors
 /// [`LoadError::Invalid`] for what has no one meaning, [`LoadError::Unsupported`] for sparse tensors and the like.
 pub(super) fn rewrite(model: &mut ModelProto) -> Result<(), LoadError> {
-    for set in &mut model.opset_import {
+    // Exports of scikit-learn import the default one twice, in one version.
+    let mut seen = HashSet::new();
+    model.opset_import.retain_mut(|set| {
         name_default_domain(&mut set.domain);
-    }
+        seen.insert((set.domain.clone(), set.version))
+    });
     let Some(graph) = &mut model.graph else { return Err(invalid("there is no graph in it")) };
     rewrite_graph(graph, &mut Extents::default())?;
     for_each_tensor(graph, &mut rewrite_tensor)

@@ -18,8 +18,8 @@ const UNCHANGED_OPERATORS: [&str; 12] =
 /// The operator set since which all of these are what they are: broadcasting came with version 7.
 const UNCHANGED_SINCE: i64 = 7;
 
-/// Each domain whose operators are there is imported, once, and the default one in a version that is known: of a domain
-/// that is imported twice each engine takes the version that it likes, and of one that is not imported the newest or the
+/// Each domain whose operators are there is imported, in one version, and the default one in a version that is known: of a
+/// domain that is imported in two each engine takes the version that it likes, and of one that is not imported the newest or the
 /// oldest.
 ///
 /// # Errors
@@ -28,7 +28,10 @@ pub(super) fn check(model: &ModelProto) -> Result<(), LoadError> {
     let mut versions = HashMap::new();
     for set in &model.opset_import {
         if versions.insert(set.domain.as_str(), set.version).is_some() {
-            return Err(invalid(format!("it imports the operator set {} twice", named(&set.domain))));
+            return Err(invalid(format!(
+                "it imports the operator set {} in two versions",
+                named(&set.domain)
+            )));
         }
     }
     let mut missing = None;

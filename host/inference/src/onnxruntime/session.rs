@@ -125,6 +125,24 @@ impl Session {
         Ok(())
     }
 
+    /// From the inputs as they came to the outputs as they go: the objects and copies of texts at both ends count too.
+    fn run_counted(&self, inputs: &[Tensor], limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
+        let inputs = inputs.iter().map(|tensor| tensors::Input::new(&self.library, tensor));
+        let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+        let values: Vec<_> = inputs.iter().map(|input| &input.value).collect();
+        let values = self.library.watchdog.guard(limits, |options| {
+            self.handle.run(options, &self.input_names.pointers, &values, &self.output_names.pointers)
+        });
+        let values = values.map_err(|error| run_error(&error, limits))?;
+        let outputs = values.into_iter().zip(&self.outputs).map(|(value, described)| {
+            let value = value.ok_or_else(|| RunError::Failed {
+                reason: format!("the network made no output {:?} for these inputs", described.name),
+            })?;
+            tensors::output(value, &inputs)
+        });
+        outputs.collect()
+    }
+
     /// How many times each byte of a run counts: strings are counted as objects, whose texts are as long as the
     /// longest that can occur.
     fn weight(&self, inputs: &[Tensor]) -> u32 {
@@ -160,23 +178,15 @@ impl ExecutableGraph for Session {
         limits.check()?;
         self.check_symbols(&inputs)?;
         let weight = self.weight(&inputs);
-        let inputs: Result<Vec<_>, _> =
-            inputs.iter().map(|tensor| tensors::Input::new(&self.library, tensor)).collect();
-        let inputs = inputs?;
-        let values: Vec<_> = inputs.iter().map(|input| &input.value).collect();
-        let (result, account) = counted(limits.max_tensor_bytes, weight, || {
-            self.library.watchdog.guard(limits, |options| {
-                self.handle.run(options, &self.input_names.pointers, &values, &self.output_names.pointers)
-            })
-        });
-        let values = result.map_err(|error| run_error(&error, &account, limits))?;
-        let outputs = values.into_iter().zip(&self.outputs).map(|(value, described)| {
-            let value = value.ok_or_else(|| RunError::Failed {
-                reason: format!("the network made no output {:?} for these inputs", described.name),
-            })?;
-            tensors::output(value, &inputs)
-        });
-        outputs.collect()
+        let run = || self.run_counted(&inputs, limits);
+        let (result, account) = counted(limits.max_tensor_bytes, weight, run);
+        result.map_err(|error| match account.refused {
+            Some(bytes) => {
+                let operator = short(operator_of_run(&error.to_string()).unwrap_or("of the network"));
+                RunError::TooLarge { operator, bytes, limit: limits.max_tensor_bytes }
+            }
+            None => error,
+        })
     }
 }
 
@@ -261,12 +271,8 @@ fn load_error(error: &Error, account: &Account) -> LoadError {
     }
 }
 
-fn run_error(error: &Error, account: &Account, limits: &RunLimits) -> RunError {
+fn run_error(error: &Error, limits: &RunLimits) -> RunError {
     let message = error.message();
-    if let Some(bytes) = account.refused {
-        let operator = short(operator_of_run(message).unwrap_or("of the network"));
-        return RunError::TooLarge { operator, bytes, limit: limits.max_tensor_bytes };
-    }
     if let Err(stopped) = limits.check() {
         return stopped;
     }
