@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr::null_mut;
 
+use ort::Error;
 use ort::sys::{OrtAllocator, OrtMemoryInfo};
 
 use super::native::MemoryInfo;
@@ -49,6 +50,17 @@ pub(super) fn counted<T>(limit: u64, weight: u32, work: impl FnOnce() -> T) -> (
     (result, ACCOUNT.get().unwrap_or_default())
 }
 
+/// Counts bytes that the host itself takes for what runs on this thread, as they are and until that ends.
+///
+/// # Errors
+/// That they are beyond the limit: nothing is counted.
+pub(super) fn charge(bytes: u64) -> Result<(), Error> {
+    let Some(mut account) = ACCOUNT.get() else { return Ok(()) };
+    let is_granted = account.count(i64::try_from(bytes).unwrap_or(i64::MAX));
+    ACCOUNT.set(Some(account));
+    if is_granted { Ok(()) } else { Err(Error::new("the run would take too much memory")) }
+}
+
 /// Puts the account of before back, also where the work panics.
 struct Restore(Option<Account>);
 
@@ -59,9 +71,12 @@ impl Drop for Restore {
 }
 
 impl Account {
-    /// Whether that many bytes more are within the limit; they are counted if so.
+    /// Whether that many bytes more, with their weight, are within the limit; they are counted if so.
     fn take(&mut self, bytes: usize) -> bool {
-        let counted = i64::try_from(bytes).unwrap_or(i64::MAX).saturating_mul(i64::from(self.weight));
+        self.count(i64::try_from(bytes).unwrap_or(i64::MAX).saturating_mul(i64::from(self.weight)))
+    }
+
+    fn count(&mut self, counted: i64) -> bool {
         let used = self.used.saturating_add(counted);
         if used > self.limit {
             self.refused = Some(u64::try_from(used).unwrap_or(0));
@@ -185,6 +200,14 @@ mod tests {
         assert!(!account.take(1));
         account.give_back(33);
         assert_eq!(account.used, 0);
+    }
+
+    #[test]
+    fn what_the_host_takes_counts_without_weight() {
+        let (charged, account) = counted(100, 3, || (charge(60), charge(41), charge(40)));
+        assert!(charged.0.is_ok() && charged.1.is_err() && charged.2.is_ok());
+        assert_eq!((account.used, account.refused), (100, Some(101)));
+        assert!(charge(u64::MAX).is_ok(), "nothing runs");
     }
 
     #[test]

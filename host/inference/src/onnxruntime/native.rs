@@ -8,6 +8,8 @@ use std::ptr::{NonNull, null_mut};
 use ort::sys::{self, ONNXTensorElementDataType as ElementType};
 use ort::{Error, api};
 
+use super::allocator::charge;
+
 /// A handle of the library, released when it is dropped.
 macro_rules! handle {
     ($(#[$meta:meta])* $name:ident, $raw:ty, $release:ident) => {
@@ -350,6 +352,7 @@ impl Value {
         let mut length = 0;
         // SAFETY: the library checks that the value is a tensor of strings.
         checked(unsafe { (api().GetStringTensorDataLength)(self.as_ptr(), &mut length) })?;
+        charge(length.saturating_add(count.saturating_mul(size_of::<usize>())) as u64)?;
         let mut text = vec![0_u8; length];
         let mut offsets = vec![0_usize; count];
         // SAFETY: both buffers have the lengths that are given; the library checks that they are enough.

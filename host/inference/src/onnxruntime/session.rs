@@ -13,7 +13,7 @@ use super::message::{missing_operator, operator_of_run, sentence};
 use super::model::Model;
 use super::native::{SessionHandle, SessionOptions, TypeInfo, checked};
 use super::tensors;
-use crate::engine::{ExecutableGraph, LoadError, RunError, RunLimits};
+use crate::engine::{ExecutableGraph, LoadError, RunError, RunLimits, short};
 use crate::tract::Proven;
 
 /// The most that a graph may take when it is loaded, beside a multiple of its file: a few bytes can ask for a constant
@@ -122,6 +122,24 @@ impl Session {
         Ok(())
     }
 
+    /// From the inputs as they came to the outputs as they go: the objects and copies of texts at both ends count too.
+    fn run_counted(&self, inputs: &[Tensor], limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
+        let inputs = inputs.iter().map(|tensor| tensors::Input::new(&self.library, tensor));
+        let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+        let values: Vec<_> = inputs.iter().map(|input| &input.value).collect();
+        let values = self.library.watchdog.guard(limits, |options| {
+            self.handle.run(options, &self.input_names.pointers, &values, &self.output_names.pointers)
+        });
+        let values = values.map_err(|error| run_error(&error, limits))?;
+        let outputs = values.into_iter().zip(&self.outputs).map(|(value, described)| {
+            let value = value.ok_or_else(|| RunError::Failed {
+                reason: format!("the network made no output {:?} for these inputs", described.name),
+            })?;
+            tensors::output(value, &inputs)
+        });
+        outputs.collect()
+    }
+
     /// How many times each byte of a run counts: strings are counted as objects, whose texts are as long as the
     /// longest that can occur.
     fn weight(&self, inputs: &[Tensor]) -> u32 {
@@ -161,27 +179,15 @@ impl ExecutableGraph for Session {
         limits.check()?;
         self.check_symbols(&inputs)?;
         let weight = self.weight(&inputs);
-        // Texts become objects of the library, which may be many times as large as they are.
-        let (made, account) = counted(limits.max_tensor_bytes, weight, || {
-            let made = inputs.iter().map(|tensor| tensors::Input::new(&self.library, tensor));
-            made.collect::<Result<Vec<_>, _>>()
-        });
-        let inputs = made.map_err(|error| too_large(&account, "of the network", limits).unwrap_or(error))?;
-        let values: Vec<_> = inputs.iter().map(|input| &input.value).collect();
-        let left = limits.max_tensor_bytes.saturating_sub(u64::try_from(account.used).unwrap_or(0));
-        let (result, account) = counted(left, weight, || {
-            self.library.watchdog.guard(limits, |options| {
-                self.handle.run(options, &self.input_names.pointers, &values, &self.output_names.pointers)
-            })
-        });
-        let values = result.map_err(|error| run_error(&error, &account, limits))?;
-        let outputs = values.into_iter().zip(&self.outputs).map(|(value, described)| {
-            let value = value.ok_or_else(|| RunError::Failed {
-                reason: format!("the network made no output {:?} for these inputs", described.name),
-            })?;
-            tensors::output(value, &inputs)
-        });
-        outputs.collect()
+        let run = || self.run_counted(&inputs, limits);
+        let (result, account) = counted(limits.max_tensor_bytes, weight, run);
+        result.map_err(|error| match account.refused {
+            Some(bytes) => {
+                let operator = short(operator_of_run(&error.to_string()).unwrap_or("of the network"));
+                RunError::TooLarge { operator, bytes, limit: limits.max_tensor_bytes }
+            }
+            None => error,
+        })
     }
 }
 
@@ -250,7 +256,9 @@ fn load_error(error: &Error, account: &Account) -> LoadError {
     }
     let message = error.message();
     if let Some(operator) = missing_operator(message) {
-        return LoadError::Unsupported { reason: format!("ONNX Runtime has no operator {operator} for it") };
+        return LoadError::Unsupported {
+            reason: format!("ONNX Runtime has no operator {} for it", short(&operator)),
+        };
     }
     let reason = sentence(message);
     match error.code() {
@@ -264,18 +272,8 @@ fn load_error(error: &Error, account: &Account) -> LoadError {
     }
 }
 
-/// Where the library wanted more memory than it may have.
-fn too_large(account: &Account, operator: &str, limits: &RunLimits) -> Option<RunError> {
-    let bytes = account.refused?;
-    Some(RunError::TooLarge { operator: operator.to_owned(), bytes, limit: limits.max_tensor_bytes })
-}
-
-fn run_error(error: &Error, account: &Account, limits: &RunLimits) -> RunError {
+fn run_error(error: &Error, limits: &RunLimits) -> RunError {
     let message = error.message();
-    let operator = operator_of_run(message).unwrap_or("of the network");
-    if let Some(too_large) = too_large(account, operator, limits) {
-        return too_large;
-    }
     if let Err(stopped) = limits.check() {
         return stopped;
     }

@@ -5,6 +5,7 @@ use modelhost_core::{Datatype, MAX_RANK, Tensor};
 use ort::Error;
 use ort::sys::ONNXTensorElementDataType as ElementType;
 
+use super::allocator::charge;
 use super::library::Library;
 use super::native::Value;
 use crate::engine::RunError;
@@ -58,7 +59,7 @@ impl Input {
         let value = match tensor.datatype().size() {
             None => strings(library, tensor, &shape).map(|value| (value, Bytes::new())),
             Some(size) => {
-                let bytes = aligned(tensor.data(), size);
+                let bytes = aligned(tensor.data(), size).map_err(|error| failed(&error))?;
                 // SAFETY: the bytes are kept beside the value, and are aligned. A run may hand a value that it was
                 // given on as an output: `output` looks for that.
                 let value = unsafe {
@@ -85,14 +86,15 @@ fn extents(shape: &[u64]) -> Result<Vec<i64>, RunError> {
 }
 
 /// The same bytes, where an element of this size may begin.
-fn aligned(data: &Bytes, size: usize) -> Bytes {
+fn aligned(data: &Bytes, size: usize) -> Result<Bytes, Error> {
     if data.as_ptr().align_offset(size) == 0 {
-        return data.clone();
+        return Ok(data.clone());
     }
+    charge(data.len() as u64)?;
     let mut words = vec![0_u64; data.len().div_ceil(size_of::<u64>())];
     let length = data.len();
     bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..length].copy_from_slice(data);
-    Bytes::from_owner(Words(words)).slice(..length)
+    Ok(Bytes::from_owner(Words(words)).slice(..length))
 }
 
 struct Words(Vec<u64>);
@@ -137,7 +139,9 @@ fn text(value: &Value, count: usize) -> Result<Bytes, RunError> {
         return Ok(Bytes::new());
     }
     let (text, offsets) = value.text(count).map_err(|error| failed(&error))?;
-    let mut data = Vec::with_capacity(text.len() + 4 * count);
+    let length = text.len().saturating_add(count.saturating_mul(4));
+    charge(length as u64).map_err(|error| failed(&error))?;
+    let mut data = Vec::with_capacity(length);
     let ends = offsets.iter().skip(1).copied().chain([text.len()]);
     for (start, end) in offsets.iter().copied().zip(ends) {
         let string = text.get(start..end).unwrap_or_default();

@@ -2,7 +2,7 @@
 //!
 //! While tract analyses a network it computes whatever depends on constants only, and looks at the size afterwards: a
 //! `ConstantOfShape` of a few bytes would allocate whatever it says. So each network is first analysed with operators
-//! that look at the shapes before they compute.
+//! that look at the shapes before they compute, and count what all of them compute together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,48 +15,55 @@ use tract_onnx::tract_hir::infer::{Factoid, InferenceFact, InferenceOp};
 use tract_onnx::tract_hir::internal::OutletId;
 
 use super::load::PlanLimits;
+use super::memory;
 use crate::engine::LoadError;
 
-/// Analyses a copy of the network.
+/// Analyses a copy of the network. Gives the bytes of the constants that were computed.
 ///
 /// # Errors
-/// [`LoadError::TooLarge`] naming the operator whose output is fixed and larger than the limit, or with which all that are
-/// computed are. What else may be wrong
-/// with the network is found when it is loaded.
-pub(super) fn check(model: &InferenceModel, limits: PlanLimits) -> Result<(), LoadError> {
+/// [`LoadError::TooLarge`] naming the operator whose output is fixed and larger than the limit, or with which all
+/// constants together are. What else may be wrong with the network is found when it is loaded.
+pub(super) fn check(model: &InferenceModel, limits: &PlanLimits) -> Result<u64, LoadError> {
+    let budget = Arc::new(Budget { limits: limits.clone(), taken: AtomicU64::new(0) });
     let mut guarded = model.clone();
-    let computed = Arc::new(AtomicU64::new(0));
     for id in 0..guarded.nodes().len() {
         let node = guarded.node_mut(id);
         let inner = node.op.clone();
-        node.op = Box::new(Guarded { inner, limits, is_counted: false, computed: computed.clone() });
+        node.op = Box::new(Guarded { inner, budget: budget.clone(), is_counted: false });
     }
-    match guarded.analyse(false) {
-        Ok(_) => Ok(()),
-        Err(error) => match error.root_cause().downcast_ref::<TooLarge>() {
-            Some(too_large) => Err(LoadError::TooLarge { reason: too_large.to_string() }),
-            None => Ok(()),
-        },
+    if let Err(error) = guarded.analyse(false)
+        && let Some(too_large) = error.root_cause().downcast_ref::<TooLarge>()
+    {
+        return Err(LoadError::TooLarge { reason: too_large.to_string() });
     }
+    Ok(budget.taken.load(Ordering::Relaxed))
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("with operator {operator} the constants come to {bytes} bytes: at most {limit} are allowed")]
-struct TooLarge {
-    operator: String,
-    bytes: u64,
-    limit: u64,
+enum TooLarge {
+    #[error("operator {operator} makes a tensor of {bytes} bytes: at most {limit} are allowed")]
+    Tensor { operator: String, bytes: u64, limit: u64 },
+    #[error(
+        "operator {operator} brings the constants that are computed to {bytes} bytes: at most {limit} are allowed"
+    )]
+    Constants { operator: String, bytes: u64, limit: u64 },
+}
+
+/// What all operators of one analysis share.
+#[derive(Debug)]
+struct Budget {
+    limits: PlanLimits,
+    /// Bytes of the constants that were computed.
+    taken: AtomicU64,
 }
 
 /// An operator that refuses to infer values of outputs that are too large.
 #[derive(Clone, Debug)]
 struct Guarded {
     inner: Box<dyn InferenceOp>,
-    limits: PlanLimits,
-    /// Whether its outputs are among those computed.
+    budget: Arc<Budget>,
+    /// Analysis comes back to an operator whenever more is known of its neighbours.
     is_counted: bool,
-    /// Bytes of all outputs of the network that were computed because the inputs were constant.
-    computed: Arc<AtomicU64>,
 }
 
 impl PartialEq for Guarded {
@@ -94,9 +101,11 @@ impl InferenceOp for Guarded {
         outputs: TVec<&InferenceFact>,
         observed: TVec<&InferenceFact>,
     ) -> TractResult<(Facts, Facts, Facts)> {
+        self.budget.limits.check()?;
         let inferred = self.infer_facts(inputs.clone(), outputs.clone(), observed.clone())?;
+        let mut bytes = 0_u64;
         for fact in &inferred.1 {
-            self.check(fact)?;
+            bytes = bytes.saturating_add(self.check(fact)?);
         }
         let is_constant = inferred.0.iter().all(|fact| fact.value.is_concrete());
         let is_sized = inferred.1.iter().all(|fact| fact.shape.is_concrete());
@@ -104,8 +113,9 @@ impl InferenceOp for Guarded {
             // Not computed here: the size of the result is not known beforehand.
             return Ok(inferred);
         }
-        if is_constant && !inputs.is_empty() {
-            self.count(&inferred.1)?;
+        // What the file brings has no inputs.
+        if is_constant && !inferred.0.is_empty() {
+            self.take(bytes)?;
         }
         self.inner.infer(inputs, outputs, observed)
     }
@@ -142,26 +152,25 @@ impl InferenceOp for Guarded {
 }
 
 impl Guarded {
-    fn check(&self, fact: &InferenceFact) -> Result<(), TooLarge> {
-        let limit = self.limits.max_constant_bytes;
-        let Some(bytes) = known_bytes(fact, self.limits.longest_text) else { return Ok(()) };
+    /// The size of an output, as far as it is known.
+    fn check(&self, fact: &InferenceFact) -> Result<u64, TooLarge> {
+        let limit = self.budget.limits.max_tensor_bytes;
+        let bytes = known_bytes(fact, self.budget.limits.longest_text).unwrap_or(0);
         if bytes > limit {
-            return Err(TooLarge { operator: self.inner.name().into_owned(), bytes, limit });
+            return Err(TooLarge::Tensor { operator: self.inner.name().into_owned(), bytes, limit });
         }
-        Ok(())
+        Ok(bytes)
     }
 
-    /// Counts the outputs that are about to be computed.
-    fn count(&mut self, outputs: &[InferenceFact]) -> Result<(), TooLarge> {
+    /// Counts the outputs, which are about to be computed.
+    fn take(&mut self, bytes: u64) -> Result<(), TooLarge> {
         if std::mem::replace(&mut self.is_counted, true) {
             return Ok(());
         }
-        let sizes = outputs.iter().filter_map(|fact| known_bytes(fact, self.limits.longest_text));
-        let here = sizes.fold(0_u64, u64::saturating_add);
-        let bytes = self.computed.fetch_add(here, Ordering::Relaxed).saturating_add(here);
-        let limit = self.limits.max_computed_bytes;
+        let limit = self.budget.limits.max_constant_bytes;
+        let bytes = self.budget.taken.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if bytes > limit {
-            return Err(TooLarge { operator: self.inner.name().into_owned(), bytes, limit });
+            return Err(TooLarge::Constants { operator: self.inner.name().into_owned(), bytes, limit });
         }
         Ok(())
     }
@@ -178,4 +187,10 @@ fn known_bytes(fact: &InferenceFact, longest_text: u64) -> Option<u64> {
         let extent = u64::try_from(dimension.as_i64()?).unwrap_or(0);
         Some(bytes.saturating_mul(extent))
     })
+}
+
+/// Bytes of the values that a network has before it is analysed: those that the file brings.
+pub(super) fn in_file(model: &InferenceModel) -> u64 {
+    let outputs = model.nodes().iter().flat_map(|node| &node.outputs);
+    outputs.filter_map(|output| output.fact.value.concretize()).map(|value| memory::bytes(&value)).sum()
 }

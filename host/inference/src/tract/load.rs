@@ -1,5 +1,7 @@
 //! From a decoded file to a network that can be run: analysis of shapes, optimisation, description of the tensors.
 
+use std::sync::Arc;
+
 use modelhost_core::{MAX_RANK, TensorDescription};
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::{
@@ -14,45 +16,76 @@ use super::network::{Network, PerShape, Plans};
 use super::run::{Plan, root_cause};
 use super::symbols::InputSymbols;
 use super::{Proven, classical, constants, faster, independence, tensors, texts};
-use crate::engine::LoadError;
+use crate::engine::{LoadError, RunError, RunLimits};
 use crate::onnx;
 
 /// Extents that are tried for every free dimension of a network that cannot be optimised while they are free.
 const PROBES: [i64; 6] = [1, 2, 4, 8, 16, 32];
 
-/// What bounds the memory of a plan.
-#[derive(Clone, Copy, Debug)]
+/// What a plan of a network without free extents may add to the constants that it has whatever they are.
+const MAX_ADDED_CONSTANT_BYTES: u64 = 64 << 20;
+
+/// What bounds the memory and the time that it takes to make a plan.
+#[derive(Clone, Debug)]
 pub(super) struct PlanLimits {
-    /// The limit of [`constants::check`].
+    /// The most that one tensor of known size may take.
+    pub(super) max_tensor_bytes: u64,
+    /// The most that all constants together may take that are computed.
     pub(super) max_constant_bytes: u64,
-    /// The same for all constants together that are computed from others.
-    pub(super) max_computed_bytes: u64,
     /// Bytes of the longest text in the graph.
     pub(super) longest_text: u64,
+    /// Those of the run for which the plan is made, if it is for one.
+    pub(super) run: Option<RunLimits>,
+}
+
+impl PlanLimits {
+    fn of_load(proto: &ModelProto, max_constant_bytes: u64) -> PlanLimits {
+        PlanLimits {
+            max_tensor_bytes: max_constant_bytes,
+            max_constant_bytes,
+            longest_text: onnx::longest_text(proto),
+            run: None,
+        }
+    }
+
+    /// For the plans of a network whose constants take so much while its extents are free.
+    fn of_shapes(self, constant_bytes: u64) -> PlanLimits {
+        PlanLimits { max_constant_bytes: constant_bytes.saturating_add(MAX_ADDED_CONSTANT_BYTES), ..self }
+    }
+
+    /// The same within a run.
+    pub(super) fn within(&self, run: &RunLimits) -> PlanLimits {
+        let allowed = run.max_tensor_bytes.min(MAX_ADDED_CONSTANT_BYTES);
+        let unused = MAX_ADDED_CONSTANT_BYTES - allowed;
+        PlanLimits {
+            max_tensor_bytes: run.max_tensor_bytes,
+            max_constant_bytes: self.max_constant_bytes.saturating_sub(unused),
+            longest_text: self.longest_text,
+            run: Some(run.clone()),
+        }
+    }
+
+    /// Whether it is worth going on.
+    ///
+    /// # Errors
+    /// The run's reason why it is not.
+    pub(super) fn check(&self) -> Result<(), RunError> {
+        self.run.as_ref().map_or(Ok(()), RunLimits::check)
+    }
 }
 
 /// A way to make a network.
 type Attempt = fn(Parsed, PlanLimits) -> Result<Network, LoadError>;
 
-impl PlanLimits {
-    fn new(proto: &ModelProto, max_constant_bytes: u64) -> PlanLimits {
-        PlanLimits {
-            max_constant_bytes,
-            max_computed_bytes: max_constant_bytes,
-            longest_text: onnx::longest_text(proto),
-        }
-    }
-}
-
 /// Loads a network whose operators were checked.
 pub(super) fn load(proto: &ModelProto, max_constant_bytes: u64) -> Result<Network, LoadError> {
-    let limits = PlanLimits::new(proto, max_constant_bytes);
+    let limits = PlanLimits::of_load(proto, max_constant_bytes);
     let attempts: [Attempt; 2] = [symbolic, per_shape];
     let mut first_error = None;
     for attempt in attempts {
         // Converters declare shapes inside the network that are not true: without them the network may still load.
         for ignore_value_info in [false, true] {
-            match Parsed::new(proto, ignore_value_info).and_then(|parsed| attempt(parsed, limits)) {
+            match Parsed::new(proto, ignore_value_info).and_then(|parsed| attempt(parsed, limits.clone())) {
                 Ok(network) => return Ok(network),
                 Err(error @ LoadError::TooLarge { .. }) => return Err(error),
                 Err(error) => first_error.get_or_insert(error),
@@ -65,10 +98,10 @@ pub(super) fn load(proto: &ModelProto, max_constant_bytes: u64) -> Result<Networ
 /// What is proven of a network for an engine that runs it as the file says it, whatever shapes the file declares inside, if
 /// all its operators are known.
 pub(super) fn prove(proto: &ModelProto, max_constant_bytes: u64) -> Proven {
-    let limits = PlanLimits::new(proto, max_constant_bytes);
+    let limits = PlanLimits::of_load(proto, max_constant_bytes);
     let parsed = Parsed::new(proto, true).ok();
-    let checked = parsed.filter(|parsed| constants::check(&parsed.model, limits).is_ok());
-    let typed = checked.and_then(|parsed| Some((typed(parsed.model).ok()?, parsed.symbols)));
+    let checked = parsed.filter(|parsed| constants::check(&parsed.model, &limits).is_ok());
+    let typed = checked.and_then(|parsed| Some((typed(parsed.model, &limits).ok()?, parsed.symbols)));
     let Some((model, symbols)) = typed else { return Proven::default() };
     Proven {
         rows_are_independent: independence::rows_are_independent(&model),
@@ -76,20 +109,14 @@ pub(super) fn prove(proto: &ModelProto, max_constant_bytes: u64) -> Proven {
     }
 }
 
-/// Constants that the plan for given extents may compute, in bytes.
-const MAX_COMPUTED_FOR_EXTENTS: u64 = 64 << 20;
-
 /// The plan of a network whose free extents are these.
 pub(super) fn plan_for(
     template: &InferenceModel,
     symbols: &InputSymbols,
     extents: &[i64],
-    limits: PlanLimits,
+    limits: &PlanLimits,
 ) -> Result<Plan, LoadError> {
     let mut model = template.clone();
-    // Made while a request waits, outside of the limits of the process that examined the network.
-    let limits =
-        PlanLimits { max_computed_bytes: limits.max_computed_bytes.min(MAX_COMPUTED_FOR_EXTENTS), ..limits };
     model
         .set_symbols(&symbols.values(extents).to_dim_map())
         .map_err(|error| unsupported(root_cause(&error)))?;
@@ -165,7 +192,7 @@ fn symbol_of(dimension: &TDim) -> Option<Symbol> {
 
 /// One plan for all extents.
 fn symbolic(parsed: Parsed, limits: PlanLimits) -> Result<Network, LoadError> {
-    let plan = plan(parsed.model, parsed.symbols.symbols(), limits)?;
+    let plan = plan(parsed.model, parsed.symbols.symbols(), &limits)?;
     let outputs = describe_outputs(plan.model(), parsed.output_names, |_, _, dimension| dimension.as_i64())?;
     Ok(Network { inputs: parsed.inputs, outputs, symbols: parsed.symbols, plans: Plans::Symbolic(plan) })
 }
@@ -176,22 +203,26 @@ fn per_shape(parsed: Parsed, limits: PlanLimits) -> Result<Network, LoadError> {
     if free == 0 {
         return Err(unsupported("there are no free extents to fix"));
     }
-    let plans = PerShape::new(parsed.model.clone(), limits);
+    let limits = limits.clone().of_shapes(constants::check(&parsed.model, &limits)?);
     let mut result = Err(unsupported("no extents were tried"));
     for extent in PROBES {
-        result = plan_for(&parsed.model, &parsed.symbols, &vec![extent; free], limits);
+        let extents = vec![extent; free];
+        let plan = plan_for(&parsed.model, &parsed.symbols, &extents, &limits);
+        result = plan.map(|plan| (extents, plan));
         if matches!(result, Ok(_) | Err(LoadError::TooLarge { .. })) {
             break;
         }
     }
+    let (extents, plan) = result?;
+    let plan = Arc::new(plan);
+    let plans = PerShape::new(parsed.model.clone(), limits, extents, plan.clone());
     let mut analysed = parsed.model;
     // Whatever could be found out is used; a network that ends up here cannot be analysed completely.
     let _ = analysed.analyse(true);
     let known = |output: usize, axis: usize| -> Option<i64> {
         analysed.output_fact(output).ok()?.shape.dim(axis)?.concretize()?.as_i64()
     };
-    let outputs =
-        describe_outputs(result?.model(), parsed.output_names, |output, axis, _| known(output, axis))?;
+    let outputs = describe_outputs(plan.model(), parsed.output_names, |output, axis, _| known(output, axis))?;
     Ok(Network { inputs: parsed.inputs, outputs, symbols: parsed.symbols, plans: Plans::PerShape(plans) })
 }
 
@@ -215,12 +246,11 @@ fn describe_outputs(
 }
 
 /// Analyses, optimises and orders a network. Only `symbols` may be left free.
-fn plan(model: InferenceModel, symbols: &[Symbol], limits: PlanLimits) -> Result<Plan, LoadError> {
+fn plan(model: InferenceModel, symbols: &[Symbol], limits: &PlanLimits) -> Result<Plan, LoadError> {
     constants::check(&model, limits)?;
-    let typed = typed(model).map_err(|error| unsupported(root_cause(&error)))?;
+    let typed = typed(model, limits).map_err(|error| unsupported(root_cause(&error)))?;
     let rows_are_independent = independence::rows_are_independent(&typed);
-    let optimised = faster::before_optimisation(typed).into_optimized();
-    let optimised = optimised.map_err(|error| unsupported(root_cause(&error)))?;
+    let optimised = optimised(typed, limits).map_err(|error| unsupported(root_cause(&error)))?;
     texts::check(&optimised).map_err(unsupported)?;
     let plan = TypedSimplePlan::new(faster::optimised(optimised));
     let plan = plan.map_err(|error| unsupported(root_cause(&error)))?;
@@ -229,10 +259,19 @@ fn plan(model: InferenceModel, symbols: &[Symbol], limits: PlanLimits) -> Result
 }
 
 /// The network in operators whose meaning is known, before they are replaced by those of this processor.
-fn typed(model: InferenceModel) -> TractResult<TypedModel> {
+fn typed(model: InferenceModel, limits: &PlanLimits) -> TractResult<TypedModel> {
+    limits.check()?;
     let mut model = model.into_typed()?;
+    limits.check()?;
     cast_dimensions(&mut model)?;
     model.declutter()?;
+    Ok(model)
+}
+
+fn optimised(model: TypedModel, limits: &PlanLimits) -> TractResult<TypedModel> {
+    limits.check()?;
+    let model = faster::before_optimisation(model).into_optimized()?;
+    limits.check()?;
     Ok(model)
 }
 

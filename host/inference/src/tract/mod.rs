@@ -62,8 +62,8 @@ impl TractEngine {
         TractEngine::default()
     }
 
-    /// The most bytes that one tensor may take that is computed while a graph is loaded. Default 1 GiB. A few bytes of
-    /// ONNX can ask for a constant of any size; a larger value lets an author take that much memory at each load.
+    /// The most bytes that all constants together may take that are computed while a graph is loaded. Default 1 GiB. A few
+    /// bytes of ONNX can ask for constants of any size; a larger value lets an author take that much memory at each load.
     #[must_use]
     pub fn max_constant_bytes(self, bytes: u64) -> TractEngine {
         TractEngine { max_constant_bytes: bytes, ..self }

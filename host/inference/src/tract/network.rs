@@ -6,6 +6,7 @@ use modelhost_core::{Tensor, TensorDescription};
 use parking_lot::Mutex;
 use tract_onnx::prelude::InferenceModel;
 
+use super::constants;
 use super::load::{self, PlanLimits};
 use super::run::Plan;
 use super::symbols::InputSymbols;
@@ -29,6 +30,7 @@ pub(super) enum Plans {
 /// Plans for the extents that were used last.
 pub(super) struct PerShape {
     template: InferenceModel,
+    template_bytes: u64,
     limits: PlanLimits,
     /// The one that was used last comes last.
     recent: Mutex<Vec<(Vec<i64>, Arc<Plan>)>>,
@@ -38,29 +40,49 @@ pub(super) struct PerShape {
 /// the memory.
 const MAX_PLANS: usize = 8;
 
+/// What the plans that are kept may take together, if it is more than one.
+const MAX_KEPT_BYTES: u64 = 256 << 20;
+
 impl PerShape {
-    pub(super) fn new(template: InferenceModel, limits: PlanLimits) -> PerShape {
-        PerShape { template, limits, recent: Mutex::default() }
+    /// With a first plan, for these extents.
+    pub(super) fn new(
+        template: InferenceModel,
+        limits: PlanLimits,
+        extents: Vec<i64>,
+        first: Arc<Plan>,
+    ) -> PerShape {
+        let template_bytes = constants::in_file(&template);
+        PerShape { template, template_bytes, limits, recent: Mutex::new(vec![(extents, first)]) }
     }
 
-    /// The plan for these extents, made on first use.
-    pub(super) fn plan(&self, symbols: &InputSymbols, extents: &[i64]) -> Result<Arc<Plan>, RunError> {
+    /// The plan for these extents, made on first use, within the limits of the run that needs it.
+    pub(super) fn plan(
+        &self,
+        symbols: &InputSymbols,
+        extents: &[i64],
+        run: &RunLimits,
+    ) -> Result<Arc<Plan>, RunError> {
         if let Some(plan) = self.known(extents) {
             return Ok(plan);
         }
         // Not under the lock: other shapes go on meanwhile. Two runs may make the same plan; one of them is kept.
-        let plan = load::plan_for(&self.template, symbols, extents, self.limits);
-        let plan = plan.map_err(|error| RunError::InvalidInput {
-            reason: format!("the network does not accept inputs of these shapes: {error}"),
-        })?;
-        let plan = Arc::new(plan);
+        let plan = load::plan_for(&self.template, symbols, extents, &self.limits.within(run));
+        let plan = match plan {
+            Ok(plan) => Arc::new(plan),
+            Err(error) => {
+                run.check()?;
+                return Err(RunError::InvalidInput {
+                    reason: format!("the network does not accept inputs of these shapes: {error}"),
+                });
+            }
+        };
         self.keep(extents, plan.clone());
         Ok(plan)
     }
 
-    /// Of the plans that are kept.
+    /// Of the file and of the plans that are kept.
     fn constant_bytes(&self) -> u64 {
-        self.recent.lock().iter().map(|(_, plan)| plan.constant_bytes()).sum()
+        self.template_bytes.saturating_add(bytes_of(&self.recent.lock()))
     }
 
     fn known(&self, extents: &[i64]) -> Option<Arc<Plan>> {
@@ -75,11 +97,15 @@ impl PerShape {
     fn keep(&self, extents: &[i64], plan: Arc<Plan>) {
         let mut recent = self.recent.lock();
         recent.retain(|(known, _)| known != extents);
-        if recent.len() >= MAX_PLANS {
+        recent.push((extents.to_vec(), plan));
+        while recent.len() > 1 && (recent.len() > MAX_PLANS || bytes_of(&recent) > MAX_KEPT_BYTES) {
             recent.remove(0);
         }
-        recent.push((extents.to_vec(), plan));
     }
+}
+
+fn bytes_of(plans: &[(Vec<i64>, Arc<Plan>)]) -> u64 {
+    plans.iter().map(|(_, plan)| plan.constant_bytes()).sum()
 }
 
 impl ExecutableGraph for Network {
@@ -125,7 +151,7 @@ impl ExecutableGraph for Network {
                 plan.run(inputs, limits)
             }
             Plans::PerShape(plans) => {
-                let plan = plans.plan(&self.symbols, &extents)?;
+                let plan = plans.plan(&self.symbols, &extents, limits)?;
                 plan.check_memory(&inputs, &extents, values, limits.max_tensor_bytes)?;
                 plan.run(inputs, limits)
             }

@@ -1,5 +1,7 @@
 //! One run of a plan within its limits.
 
+use std::collections::VecDeque;
+
 use modelhost_core::Tensor;
 use tract_onnx::prelude::{SymbolValues, TValue, TVec, TypedSimplePlan, TypedSimpleState};
 use tract_onnx::tract_core::ops::konst::Const;
@@ -16,10 +18,20 @@ pub(super) struct Plan {
     /// Bytes of the longest text in the graph.
     longest_text: u64,
     rows_are_independent: bool,
-    /// The last extents and length of texts that were looked at, and their peak: requests of one client mostly have one
-    /// shape.
-    last_peak: parking_lot::Mutex<Option<(Vec<i64>, u64, Peak)>>,
+    constant_bytes: u64,
+    /// Of the extents and lengths of texts that were looked at last: requests of a few clients have a few shapes.
+    recent_peaks: parking_lot::Mutex<VecDeque<Known>>,
 }
+
+/// What is known of runs with these extents and texts of at most this length.
+struct Known {
+    extents: Vec<i64>,
+    longest_text: u64,
+    peak: Peak,
+}
+
+/// As many as calls that are put together have numbers of rows; they are looked through for each run.
+const MAX_PEAKS: usize = 32;
 
 impl Plan {
     /// `longest_text` are the bytes of the longest text in the graph.
@@ -29,7 +41,10 @@ impl Plan {
         longest_text: u64,
         rows_are_independent: bool,
     ) -> Plan {
-        Plan { plan, memory, longest_text, rows_are_independent, last_peak: parking_lot::Mutex::default() }
+        let constants = plan.model().nodes().iter().filter_map(|node| node.op_as::<Const>());
+        let constant_bytes = constants.map(|constant| memory::bytes(constant.val())).sum();
+        let recent_peaks = parking_lot::Mutex::default();
+        Plan { plan, memory, longest_text, rows_are_independent, constant_bytes, recent_peaks }
     }
 
     /// Whether it is proven that the rows of a run do not touch each other.
@@ -43,8 +58,7 @@ impl Plan {
 
     /// Bytes of the constants that the plan holds, weights above all.
     pub(super) fn constant_bytes(&self) -> u64 {
-        let constants = self.model().nodes().iter().filter_map(|node| node.op_as::<Const>());
-        constants.map(|constant| memory::bytes(constant.val())).sum()
+        self.constant_bytes
     }
 
     /// Whether a run with these inputs, of these extents, stays within the memory limit.
@@ -56,18 +70,31 @@ impl Plan {
         limit: u64,
     ) -> Result<(), RunError> {
         let longest_text = tensors::longest_text(inputs).max(self.longest_text);
-        let mut last = self.last_peak.lock();
-        let peak = match &*last {
-            Some((known, length, peak)) if known == extents && *length == longest_text => peak,
-            _ => {
-                let peak = self.memory.peak(&values(), longest_text);
-                &last.insert((extents.to_vec(), longest_text, peak)).2
-            }
-        };
+        let peak = self.known_peak(extents, longest_text).unwrap_or_else(|| {
+            // Not under the lock: runs of other shapes go on meanwhile.
+            let peak = self.memory.peak(&values(), longest_text);
+            self.keep_peak(Known { extents: extents.to_vec(), longest_text, peak: peak.clone() });
+            peak
+        });
         if peak.bytes > limit {
-            return Err(RunError::TooLarge { operator: peak.operator.clone(), bytes: peak.bytes, limit });
+            return Err(RunError::TooLarge { operator: peak.operator, bytes: peak.bytes, limit });
         }
         Ok(())
+    }
+
+    fn known_peak(&self, extents: &[i64], longest_text: u64) -> Option<Peak> {
+        let recent = self.recent_peaks.lock();
+        let known =
+            recent.iter().find(|known| known.extents == extents && known.longest_text == longest_text);
+        known.map(|known| known.peak.clone())
+    }
+
+    fn keep_peak(&self, known: Known) {
+        let mut recent = self.recent_peaks.lock();
+        if recent.len() >= MAX_PEAKS {
+            recent.pop_front();
+        }
+        recent.push_back(known);
     }
 
     /// Runs on this thread. The limits are looked at before each operator.

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use modelhost_core::Datatype;
+use modelhost_core::{Datatype, Tensor};
 use modelhost_inference::{Engine, LoadError, RunError, RunLimits, TractEngine};
 use proptest::prelude::*;
 use prost::Message;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, attribute_proto::AttributeType};
 
-use crate::onnx::{Fixed, GraphBuilder, Named, graph_attribute, int_attribute, linear, tensor};
+use crate::onnx::{Fixed, GraphBuilder, Named, Unknown, graph_attribute, int_attribute, linear, tensor};
 use crate::values::{load, load_error, zeros};
 
 /// Bytes that the process has in memory at this moment.
@@ -120,6 +120,85 @@ fn many_live_tensors_count_together() {
     assert!(graph.run(vec![zeros(Datatype::Fp32, &[1 << 10])], &limits).is_ok());
     let error = graph.run(vec![zeros(Datatype::Fp32, &[1 << 20])], &limits).unwrap_err();
     assert!(matches!(error, RunError::TooLarge { .. }), "{error}");
+}
+
+/// `y = x in rows of four + 0`, where four constants of `n * factor` floats each are added up on the way to that zero:
+/// tract makes a plan of it for each shape.
+fn growing_constants(factor: i64) -> Vec<u8> {
+    let mut graph = GraphBuilder::new()
+        .input("x", DataType::Float, &[Named("n"), Named("m")])
+        .input("i", DataType::Int64, &[Named("q")])
+        .integers("shape", &[2], &[-1, 4])
+        .integers("zero", &[1], &[0])
+        .integers("factor", &[1], &[factor])
+        .floats("sum0", &[1], &[0.0])
+        .node("Reshape", &["x", "shape"], &["rows"])
+        .node("Shape", &["x"], &["extents"])
+        .node("Gather", &["extents", "zero"], &["n"])
+        .node("Mul", &["n", "factor"], &["length"]);
+    for index in 0..4 {
+        let name = |what: &str| format!("{what}{index}");
+        let value = vec![one_value(DataType::Float, (index as f32).to_le_bytes().to_vec())];
+        graph = graph
+            .node_with("", "ConstantOfShape", &["length"], &[&name("constant")], value)
+            .node("Gather", &[&name("constant"), "i"], &[&name("taken")])
+            .node("ReduceSum", &[&name("taken"), "zero"], &[&name("part")])
+            .node("Add", &[&name("sum"), &name("part")], &[&format!("sum{}", index + 1)]);
+    }
+    graph.node("Add", &["rows", "sum4"], &["y"]).output("y", DataType::Float, &[Unknown, Fixed(4)]).build()
+}
+
+fn of_rows(rows: u64) -> Vec<Tensor> {
+    vec![zeros(Datatype::Fp32, &[rows, 4]), zeros(Datatype::Int64, &[1])]
+}
+
+#[test]
+fn what_a_plan_for_one_shape_adds_is_bounded() {
+    let graph = load(&growing_constants(200_000)).unwrap();
+    // The plan of the attempt at loading is kept and counted.
+    let loaded = graph.resident_bytes();
+    assert!(loaded >= 4 * 200_000 * 4, "{loaded}");
+    let limits = RunLimits::new(Instant::now() + Duration::from_secs(60), 1 << 30);
+    assert!(graph.run(of_rows(2), &limits).is_ok());
+    let kept = graph.resident_bytes();
+    assert!(kept > loaded, "{kept}");
+    let error = graph.run(of_rows(1000), &limits).unwrap_err();
+    let RunError::InvalidInput { reason } = &error else { panic!("{error}") };
+    assert!(reason.contains("ConstantOfShape brings the constants"), "{reason}");
+    // Nor may they take what the run may not.
+    let few = RunLimits { max_tensor_bytes: 4 << 20, ..limits };
+    assert!(matches!(graph.run(of_rows(3), &few), Err(RunError::InvalidInput { .. })));
+    assert_eq!(graph.resident_bytes(), kept);
+}
+
+#[test]
+fn no_plan_is_made_for_a_run_that_is_over() {
+    let graph = load(&growing_constants(100)).unwrap();
+    let kept = graph.resident_bytes();
+    let late = RunLimits::new(Instant::now(), 1 << 30);
+    assert_eq!(graph.run(of_rows(2), &late).unwrap_err(), RunError::DeadlineExceeded);
+    assert_eq!(graph.resident_bytes(), kept);
+}
+
+#[test]
+fn constants_count_together_when_a_graph_is_loaded() {
+    let mut graph =
+        GraphBuilder::new().input("x", DataType::Float, &[Fixed(1)]).integers("shape", &[1], &[1000]);
+    let mut before = "x".to_owned();
+    for index in 0..4 {
+        let (constant, after) = (format!("c{index}"), format!("x{index}"));
+        let value = vec![one_value(DataType::Float, (index as f32).to_le_bytes().to_vec())];
+        graph = graph.node_with("", "ConstantOfShape", &["shape"], &[&constant], value).node(
+            "Add",
+            &[&before, &constant],
+            &[&after],
+        );
+        before = after;
+    }
+    let onnx = graph.output(&before, DataType::Float, &[]).build();
+    assert!(TractEngine::new().max_constant_bytes(16_000).load(&onnx).is_ok());
+    let error = TractEngine::new().max_constant_bytes(15_999).load(&onnx).err().unwrap();
+    assert!(matches!(error, LoadError::TooLarge { .. }), "{error}");
 }
 
 #[test]

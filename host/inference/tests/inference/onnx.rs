@@ -73,14 +73,16 @@ impl GraphBuilder {
         self
     }
 
+    /// With the operator sets of all its nodes.
     pub fn model(self) -> ModelProto {
         let set = |domain: &str, version| OperatorSetIdProto { domain: domain.into(), version };
-        ModelProto {
-            ir_version: 8,
-            opset_import: vec![set("", 17), set("ai.onnx.ml", 3)],
-            graph: Some(self.0),
-            ..ModelProto::default()
+        let mut opset_import = vec![set("", 17), set("ai.onnx.ml", 3)];
+        for node in &self.0.node {
+            if !opset_import.iter().any(|set| set.domain == node.domain) {
+                opset_import.push(set(&node.domain, 1));
+            }
         }
+        ModelProto { ir_version: 8, opset_import, graph: Some(self.0), ..ModelProto::default() }
     }
 
     pub fn build(self) -> Vec<u8> {

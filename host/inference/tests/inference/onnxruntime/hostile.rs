@@ -13,7 +13,7 @@ use super::{engine, engine_or_return, load};
 use crate::onnx::{
     Fixed, GraphBuilder, Named, counting_loop, graph_attribute, int_attribute, linear, tensor,
 };
-use crate::values::floats;
+use crate::values::{floats, integers};
 
 fn short() -> RunLimits {
     RunLimits::new(Instant::now() + Duration::from_secs(10), 64 << 20)
@@ -64,20 +64,20 @@ fn a_small_file_cannot_ask_for_a_huge_tensor() {
 #[test]
 fn sums_of_moderate_tensors_are_counted_too() {
     let engine = engine_or_return!();
-    // Each is within the limit; all together are not, and all live until the last operator.
+    // Each is within the limit; all together are not, and all live until the last operator. All differ, so that the
+    // optimiser cannot make one of them.
     let mut graph =
         GraphBuilder::new().input("x", DataType::Float, &[Fixed(1)]).integers("shape", &[1], &[4 << 20]);
     let names: Vec<String> = (0..16).map(|index| format!("e{index}")).collect();
-    for name in &names {
-        graph = graph.node("Expand", &["x", "shape"], &[name]);
+    for (index, name) in names.iter().enumerate() {
+        let (constant, sum) = (format!("c{index}"), format!("s{index}"));
+        graph = graph.floats(&constant, &[1], &[index as f32]).node("Add", &["x", &constant], &[&sum]);
+        graph = graph.node("Expand", &[&sum, "shape"], &[name]);
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let onnx = graph.node("Sum", &names, &["y"]).output("y", DataType::Float, &[]).build();
-    let error = load(engine, &onnx).run(vec![floats(&[1], &[1.0])], &short());
-    // The optimiser may make one of the sixteen equal tensors.
-    if let Err(error) = error {
-        assert!(matches!(error, RunError::TooLarge { .. }), "{error}");
-    }
+    let error = load(engine, &onnx).run(vec![floats(&[1], &[1.0])], &short()).unwrap_err();
+    assert!(matches!(error, RunError::TooLarge { .. }), "{error}");
 }
 
 #[test]
@@ -93,6 +93,63 @@ fn long_strings_cannot_be_multiplied() {
     let text = |length: usize| Tensor::from_bytes_elements(vec![1], &["x".repeat(length)]).unwrap();
     assert!(graph.run(vec![text(8)], &short()).is_ok());
     let error = graph.run(vec![text(1 << 20)], &short()).unwrap_err();
+    assert!(matches!(error, RunError::TooLarge { .. }), "{error}");
+}
+
+/// The text of each number: those that are not known have this one.
+fn labels(default: &str) -> Vec<u8> {
+    let keys = AttributeProto {
+        name: "keys_int64s".into(),
+        r#type: AttributeType::Ints as i32,
+        ints: vec![1],
+        ..AttributeProto::default()
+    };
+    let values = AttributeProto {
+        name: "values_strings".into(),
+        r#type: AttributeType::Strings as i32,
+        strings: vec![b"one".to_vec()],
+        ..AttributeProto::default()
+    };
+    let default = AttributeProto {
+        name: "default_string".into(),
+        r#type: AttributeType::String as i32,
+        s: default.as_bytes().to_vec(),
+        ..AttributeProto::default()
+    };
+    GraphBuilder::new()
+        .input("x", DataType::Int64, &[Named("n")])
+        .node_with("ai.onnx.ml", "LabelEncoder", &["x"], &["y"], vec![keys, values, default])
+        .output("y", DataType::String, &[Named("n")])
+        .build()
+}
+
+#[test]
+fn the_text_of_what_is_not_known_counts() {
+    let engine = engine_or_return!();
+    let numbers = integers(&[3_000], &[7; 3_000]);
+    let known = load(engine, &labels("else")).run(vec![numbers.clone()], &short()).unwrap();
+    assert_eq!(known[0].bytes_elements().next(), Some(&b"else"[..]));
+    let error = load(engine, &labels(&"x".repeat(1 << 20))).run(vec![numbers], &short()).unwrap_err();
+    assert!(matches!(error, RunError::TooLarge { .. }), "{error}");
+}
+
+#[test]
+fn short_texts_count_as_the_objects_that_they_become() {
+    let engine = engine_or_return!();
+    let onnx = GraphBuilder::new()
+        .input("words", DataType::String, &[Named("n")])
+        .input("x", DataType::Float, &[Fixed(1)])
+        .node("Neg", &["x"], &["y"])
+        .output("y", DataType::Float, &[Fixed(1)])
+        .build();
+    let graph = load(engine, &onnx);
+    let with_words = |count: usize| {
+        let words = Tensor::from_bytes_elements(vec![count as u64], &vec![b""; count]).unwrap();
+        graph.run(vec![words, floats(&[1], &[1.0])], &short())
+    };
+    assert!(with_words(1_000).is_ok());
+    // Four bytes each in the request, 32 and more in the library.
+    let error = with_words(4 << 20).unwrap_err();
     assert!(matches!(error, RunError::TooLarge { .. }), "{error}");
 }
 
@@ -135,7 +192,7 @@ fn errors_of_values_are_errors_of_the_run() {
         .build();
     let graph = load(engine, &onnx);
     for index in [3, -4, i64::MAX, i64::MIN] {
-        let error = graph.run(vec![crate::values::integers(&[1], &[index])], &short()).unwrap_err();
+        let error = graph.run(vec![integers(&[1], &[index])], &short()).unwrap_err();
         assert!(matches!(error, RunError::Failed { .. }), "{error}");
         assert!(!error.to_string().contains("/onnxruntime"), "{error}");
     }

@@ -2,8 +2,8 @@
 
 use modelhost_inference::{Engine, LoadError};
 use prost::Message as _;
+use tract_onnx::pb::StringStringEntryProto;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
-use tract_onnx::pb::{OperatorSetIdProto, StringStringEntryProto};
 
 use super::{engine_or_return, load, load_error};
 use crate::onnx::{Fixed, GraphBuilder, Named, linear};
@@ -19,15 +19,12 @@ fn the_version_and_the_file_are_known() {
 fn operators_that_are_not_there_are_named() {
     let engine = engine_or_return!();
     let of = |domain: &str, operator: &str| {
-        let mut model = GraphBuilder::new()
+        let onnx = GraphBuilder::new()
             .input("x", DataType::Float, &[Fixed(1)])
             .node_with(domain, operator, &["x"], &["y"], Vec::new())
             .output("y", DataType::Float, &[Fixed(1)])
-            .model();
-        if !domain.is_empty() {
-            model.opset_import.push(OperatorSetIdProto { domain: domain.into(), version: 1 });
-        }
-        load_error(engine, &model.encode_to_vec()).to_string()
+            .build();
+        load_error(engine, &onnx).to_string()
     };
     let unknown = of("", "Frobnicate");
     assert!(unknown.contains("Frobnicate"), "{unknown}");
