@@ -28,8 +28,11 @@ fn refusal(onnx: &[u8]) -> String {
     ours
 }
 
+/// Loads a network on one engine.
+type Load = dyn Fn(&[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError>;
+
 /// Those that are here.
-fn engines() -> Vec<Box<dyn Fn(&[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError>>> {
+fn engines() -> Vec<Box<Load>> {
     let ours: Box<dyn Fn(&[u8]) -> _> = Box::new(load);
     let theirs = engine().map(|engine| Box::new(|onnx: &[u8]| engine.load(onnx)) as _);
     std::iter::once(ours).chain(theirs).collect()
