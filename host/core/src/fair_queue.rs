@@ -185,10 +185,12 @@ impl<T> FairQueue<T> {
         let (virtual_time, index) = *self.ready.first()?;
         self.virtual_time = self.virtual_time.max(virtual_time);
         let id = FlowId(index);
+        // Begun before it is taken out: a flow that nobody runs or waits in may be gone.
+        let turn = self.begin(id);
         let mut first = None;
         self.change(id, |flow| first = flow.waiting.pop_first());
         let (_, item) = first?;
-        Some((self.begin(id), item))
+        Some((turn, item))
     }
 
     /// Ends a turn, which cost this much.

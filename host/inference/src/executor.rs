@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use modelhost_core::{Tensor, TensorDescription};
 
+use crate::caller::{CallerThreads, Company};
 use crate::compute_error::ComputeError;
 use crate::graph::Graph;
-use crate::options::{CallerTurns, Company, ComputeOptions};
-use crate::run::{check_before, run, total_bytes};
+use crate::known_times::Extents;
+use crate::options::ComputeOptions;
+use crate::run::{Admitted, run};
 use crate::schedule::{Done, Scheduler, is_stackable};
 
-/// Runs graphs on threads of its own, so that no thread that reads sockets or polls other calls waits for inference.
+/// Runs graphs: quick ones on the thread that asks, others on threads of its own, so that no thread that polls other calls
+/// waits long for inference.
 pub struct Executor {
     scheduler: Scheduler,
 }
@@ -54,9 +57,9 @@ impl Executor {
 
     /// Runs the graph on these inputs, in any order, and gives its outputs in the order of the graph's file.
     ///
-    /// A graph that is known to take less than 100 µs for inputs of this size (1 ms where nobody else is under way) runs on
-    /// the calling thread: at once, or where others are on their way to share a run with, after their turns. Any other waits
-    /// for a thread of the executor. Dropping the future sets [`crate::RunLimits::cancelled`]: a call that still waits
+    /// A graph that is sure to take less than 100 µs for inputs of these extents (1 ms where nobody else is under way) runs
+    /// on the calling thread: at once, or where others are on their way to share a run with, after their turns. Any other
+    /// waits for a thread of the executor, as does one that is to wait for others or that others run already. Dropping the future sets [`crate::RunLimits::cancelled`]: a call that still waits
     /// leaves the queue, and a run that nobody else waits for stops at its next operator.
     ///
     /// # Errors
@@ -70,21 +73,20 @@ impl Executor {
         let inputs = in_order(graph.inputs(), inputs)?;
         let counters = graph.counters();
         counters.record_request();
-        let input_bytes = total_bytes(&inputs);
-        check_before(graph, input_bytes, &options.limits)?;
-        let done = match where_to_run(graph, input_bytes, &options) {
+        let admitted = Admitted::admit(graph, &inputs, &options.limits)?;
+        let done = match where_to_run(graph, admitted.extents, &options) {
             Where::Here => run_here(graph, inputs, &options)?,
             Where::HereAndSeen => {
                 let _present = counters.enter();
                 run_here(graph, inputs, &options)?
             }
-            Where::Gathered(turns) => {
+            Where::Gathered(threads) => {
                 let _present = counters.enter();
-                self.scheduler.gather(graph, inputs, options, turns).await?
+                self.scheduler.gather(graph, inputs, options, admitted, threads).await?
             }
             Where::Queue => {
                 let _present = counters.enter();
-                self.scheduler.compute(graph, inputs, options).await?
+                self.scheduler.compute(graph, inputs, options, admitted).await?
             }
         };
         let names = graph.outputs().iter().map(|description| description.name.clone());
@@ -99,31 +101,31 @@ enum Where {
     /// On the calling thread, and later calls may see that the graph is busy.
     HereAndSeen,
     /// On the threads on which the caller and others take turns, after theirs.
-    Gathered(Arc<dyn CallerTurns>),
+    Gathered(Arc<dyn CallerThreads>),
     /// In the queue of the graph.
     Queue,
 }
 
-fn where_to_run(graph: &Graph, input_bytes: usize, options: &ComputeOptions) -> Where {
+fn where_to_run(graph: &Graph, extents: Extents, options: &ComputeOptions) -> Where {
     let batching = &options.batching;
-    let Some(estimate) = graph.run_times().estimate(input_bytes) else { return Where::Queue };
-    let company = options.turns.as_ref().map(|turns| turns.company());
+    let Some(time) = graph.sure_time(extents) else { return Where::Queue };
+    let company = options.threads.as_ref().map(|threads| threads.company());
     let is_stackable = is_stackable(graph, options);
     if is_stackable && !batching.max_queue_delay.is_zero() {
         // Somebody wants it to wait for others.
         return Where::Queue;
     }
-    if company == Some(Company::Nobody) && estimate < ALONE_INLINE_BELOW {
+    if company == Some(Company::Nobody) && time < ALONE_INLINE_BELOW {
         return Where::Here;
     }
-    if estimate >= INLINE_BELOW {
+    if time >= INLINE_BELOW {
         return Where::Queue;
     }
-    if !is_stackable || estimate < ALWAYS_INLINE_BELOW {
+    if !is_stackable || time < ALWAYS_INLINE_BELOW {
         return Where::Here;
     }
-    match (&options.turns, company) {
-        (Some(turns), Some(Company::SameModel)) => Where::Gathered(turns.clone()),
+    match (&options.threads, company) {
+        (Some(threads), Some(Company::SameModel)) => Where::Gathered(threads.clone()),
         _ if graph.counters().is_busy() => Where::Queue,
         _ => Where::HereAndSeen,
     }

@@ -7,12 +7,14 @@
 //! ```
 
 mod cache;
+mod caller;
 mod compute_error;
 mod engine;
 mod engines;
 mod executor;
 mod extents;
 mod graph;
+mod known_times;
 mod large_stack;
 mod onnx;
 pub mod onnxruntime;
@@ -25,6 +27,7 @@ mod stacking;
 pub mod tract;
 
 pub use cache::GraphCache;
+pub use caller::{CallerThreads, Company};
 pub use compute_error::ComputeError;
 pub use engine::{Engine, ExecutableGraph, LoadError, RunError, RunLimits};
 pub use engines::{EngineStatus, Engines};
@@ -32,6 +35,6 @@ pub use executor::{Computed, Executor};
 pub use graph::{Graph, GraphHold, GraphStatistics};
 pub use onnx::external_data;
 pub use onnxruntime::OnnxRuntimeEngine;
-pub use options::{BatchingPolicy, CallerTurns, Company, ComputeOptions, Priority};
+pub use options::{BatchingPolicy, ComputeOptions, Priority};
 pub use settings::{BatchingSettings, InferenceSettings};
-pub use tract::{TensorBuffer, TractEngine};
+pub use tract::{Proven, TensorBuffer, TractEngine};

@@ -1,10 +1,10 @@
 //! How one call of a graph is to be run. Knows nothing about what runs it.
 
-use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::caller::CallerThreads;
 use crate::engine::RunLimits;
 
 /// How one call of a graph is to be run.
@@ -18,35 +18,8 @@ pub struct ComputeOptions {
     pub priority: Priority,
     /// The share of the threads beside calls of other graphs.
     pub weight: NonZeroU32,
-    /// Where the caller takes turns with others, if it does.
-    pub turns: Option<Arc<dyn CallerTurns>>,
-}
-
-/// Calls that take turns on threads of their own, which are not for waiting: what a caller runs there keeps the others from
-/// their turns.
-pub trait CallerTurns: Send + Sync {
-    /// Who else is under way beside the caller.
-    fn company(&self) -> Company;
-
-    /// Does this on the same threads, after the turns of those of the caller's model who are ready now.
-    fn after_those_ready(&self, work: Box<dyn FnOnce() + Send>);
-}
-
-impl fmt::Debug for dyn CallerTurns {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("CallerTurns")
-    }
-}
-
-/// Who else is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Company {
-    /// Nobody whom a run could keep waiting.
-    Nobody,
-    /// Calls of other models.
-    Others,
-    /// Calls of the same model, which will most likely call the same graph soon.
-    SameModel,
+    /// The threads that the caller is on, where it takes turns with others.
+    pub threads: Option<Arc<dyn CallerThreads>>,
 }
 
 impl ComputeOptions {
@@ -59,7 +32,7 @@ impl ComputeOptions {
             batching,
             priority: Priority::default(),
             weight: NonZeroU32::MIN,
-            turns: None,
+            threads: None,
         }
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use modelhost_inference::{
-    ComputeError, ComputeOptions, Engines, Executor, Graph, GraphCache, InferenceSettings, RunLimits,
+    ComputeError, ComputeOptions, Engines, Executor, Graph, GraphCache, InferenceSettings, Priority,
+    RunLimits,
 };
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
@@ -56,7 +57,7 @@ impl Runtime {
             linker: linker(&engine)?,
             compilation_key: compilation_key(&engine),
             services: Arc::new(services),
-            sandboxes: Semaphore::new(settings.max_concurrent_calls as usize),
+            sandboxes: Semaphore::new(settings.max_concurrent_calls.max(1) as usize),
             threads: PluginThreads::start(
                 threads_or(settings.plugin_threads, cores() - (cores() / 4).max(1)),
                 Engine::tls_eager_initialize,
@@ -79,11 +80,6 @@ impl Runtime {
     /// The networks that are in use.
     pub fn graph_cache(&self) -> &Arc<GraphCache> {
         &self.services.graph_cache
-    }
-
-    /// Sandboxes that are running a call.
-    pub fn busy_sandboxes(&self) -> usize {
-        (self.settings.max_concurrent_calls as usize).saturating_sub(self.sandboxes.available_permits())
     }
 
     /// A share of the machine, for plugins that belong to one model.
@@ -113,10 +109,12 @@ impl Runtime {
         graph: &Arc<Graph>,
         inputs: NamedTensors,
         timeout: Duration,
+        priority: Priority,
     ) -> Result<NamedTensors, ComputeError> {
         let deadline = Instant::now() + timeout.min(self.settings.limits.wall_time());
         let limits = RunLimits::new(deadline, self.settings.limits.graph_memory_bytes);
-        let computed = self.services.executor.compute(graph, inputs, ComputeOptions::alone(limits)).await?;
+        let options = ComputeOptions { priority, ..ComputeOptions::alone(limits) };
+        let computed = self.services.executor.compute(graph, inputs, options).await?;
         Ok(computed.outputs)
     }
 

@@ -9,7 +9,7 @@
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use std::{io, thread};
 
@@ -121,12 +121,12 @@ impl TurnShare {
     }
 }
 
-impl modelhost_inference::CallerTurns for TurnShare {
+impl modelhost_inference::CallerThreads for TurnShare {
     fn company(&self) -> Company {
         // The caller is one of each.
-        if self.under_way.load(Relaxed) > 1 {
+        if self.under_way.load(Ordering::Relaxed) > 1 {
             Company::SameModel
-        } else if self.turns.under_way.load(Relaxed) > 1 {
+        } else if self.turns.under_way.load(Ordering::Relaxed) > 1 {
             Company::Others
         } else {
             Company::Nobody
@@ -147,16 +147,16 @@ struct UnderWay(Arc<TurnShare>);
 
 impl UnderWay {
     fn new(share: &Arc<TurnShare>) -> UnderWay {
-        share.under_way.fetch_add(1, Relaxed);
-        share.turns.under_way.fetch_add(1, Relaxed);
+        share.under_way.fetch_add(1, Ordering::Relaxed);
+        share.turns.under_way.fetch_add(1, Ordering::Relaxed);
         UnderWay(share.clone())
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Relaxed);
-        self.0.turns.under_way.fetch_sub(1, Relaxed);
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.turns.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -203,7 +203,7 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
     use std::time::Duration;
 
     use super::*;

@@ -173,7 +173,7 @@ impl RequestBody {
             (now + limits.idle).min(*start.get_or_insert(now) + limits.total)
         };
         let Some(first) = self.chunk(&mut deadline).await? else {
-            return Ok(WholeBody { bytes: Bytes::new(), _reserved: None });
+            return Ok(WholeBody { bytes: Bytes::new(), reservation: Reservation::default() });
         };
         self.check_size(limits.bytes)?;
         if self.is_complete() {
@@ -286,16 +286,16 @@ mod tests {
     #[test]
     fn large_bodies_share_one_budget() {
         let budget = BodyBudget::new(256 << 10);
-        let mut first = None;
+        let mut first = Reservation::default();
         for length in (10..=200).step_by(10) {
-            reserve_for(&mut first, length << 10, &budget).unwrap();
+            first.extend_to(length << 10, &budget).unwrap();
         }
-        assert_eq!(first.as_ref().map(OwnedSemaphorePermit::num_permits), Some(200));
-        let mut second = None;
-        reserve_for(&mut second, SMALL, &budget).unwrap();
-        let refused = reserve_for(&mut second, SMALL + 1, &budget).unwrap_err();
+        assert_eq!(first.0.as_ref().map(OwnedSemaphorePermit::num_permits), Some(200));
+        let mut second = Reservation::default();
+        second.extend_to(SMALL, &budget).unwrap();
+        let refused = second.extend_to(SMALL + 1, &budget).unwrap_err();
         assert_eq!(refused.code, ErrorCode::Overloaded);
         drop(first);
-        reserve_for(&mut second, 256 << 10, &budget).unwrap();
+        second.extend_to(256 << 10, &budget).unwrap();
     }
 }

@@ -22,6 +22,7 @@ use crate::residency::{Limits, Residency};
 use crate::servable::Servable;
 use crate::settings::{ServingSettings, Settings};
 use crate::statistics::Statistics;
+use crate::verdicts::Verdicts;
 
 /// A host: everything that the HTTP API offers, without HTTP.
 pub struct ModelHost {
@@ -61,7 +62,14 @@ impl ModelHost {
         let residency = Residency::new(limits, runtime.graph_cache().clone());
         let registry = Arc::new(registry);
         let host = Arc::new(ModelHost {
-            loader: Arc::new(Loader { registry, runtime: runtime.clone(), compiler, statistics, residency }),
+            loader: Arc::new(Loader {
+                registry,
+                runtime: runtime.clone(),
+                compiler,
+                statistics,
+                residency,
+                verdicts: Verdicts::default(),
+            }),
             live: LiveModels::new(defaults, slots, runtime),
             settings: settings.serving,
             metrics,

@@ -25,6 +25,7 @@ mod statistics;
 mod statistics_report;
 mod totals;
 mod upload;
+mod verdicts;
 mod warm_up;
 
 pub use error::Error;

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use modelhost_core::{AliasName, ErrorCode, ModelName, VersionNumber};
+use modelhost_core::{AliasName, ModelName, VersionNumber};
 use modelhost_registry::{DeploymentChange, Model, Registry, RegistryError, Revision, TrafficShare, Version};
 
 use crate::error::Error;
 use crate::host::{ModelHost, deployed_version};
-use crate::live::{LiveModel, VersionSelector, unknown_model};
+use crate::live::{LiveModel, VersionSelector};
 
 /// Who changes something, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -127,7 +127,9 @@ impl Residency {
     /// while, where that is wanted.
     pub(crate) fn tidy(&self) {
         if self.is_over_budget() {
-            self.make_room(&self.loaded.lock(), None);
+            let loaded = self.loaded.lock();
+            let newest = loaded.iter().filter_map(Weak::upgrade).max_by_key(|servable| servable.last_used());
+            self.make_room(&loaded, newest.as_ref());
         }
         let Some(idle) = self.limits.idle else { return };
         let idle = u64::try_from(idle.as_micros()).unwrap_or(u64::MAX);

@@ -181,6 +181,7 @@ impl Servable {
         TensorDescription::check_all(&self.signature.inputs, "input", &inputs).map_err(|mismatch| {
             Error::new(ErrorCode::InvalidArgument, mismatch.to_string()).about(&self.model)
         })?;
+        times.rows = rows(&self.signature, &inputs);
         let arrived = Instant::now();
         let deadline = options.timeout.and_then(|timeout| arrived.checked_add(timeout));
         let budget = options.timeout.unwrap_or(Duration::MAX);
@@ -391,6 +392,17 @@ impl Servable {
     pub(crate) fn retire(&self) {
         self.is_deleted.store(true, Relaxed);
         self.evict();
+    }
+}
+
+/// The rows of a request: the first extent of its inputs, where the signature leaves that free for all of them and they
+/// agree; else the request counts as one.
+fn rows(signature: &Signature, inputs: &NamedTensors) -> u64 {
+    let are_free = signature.inputs.iter().all(|input| input.shape.first() == Some(&-1));
+    let mut extents = inputs.iter().map(|(_, tensor)| tensor.shape().first().copied());
+    match extents.next().flatten() {
+        Some(first) if are_free && extents.all(|extent| extent == Some(first)) => first,
+        _ => 1,
     }
 }
 

@@ -15,6 +15,7 @@ use super::native::{SessionHandle, SessionOptions, TypeInfo, checked};
 use super::tensors;
 use crate::engine::{ExecutableGraph, LoadError, RunError, RunLimits, short};
 use crate::extents::FreeExtents;
+use crate::tract::Proven;
 
 /// The most that a graph may take when it is loaded, beside a multiple of its file: a few bytes can ask for a constant
 /// of any size.
@@ -38,7 +39,7 @@ pub(super) struct Session {
     extents: FreeExtents,
     longest_text: Option<u64>,
     resident_bytes: u64,
-    rows_are_independent: bool,
+    proven: Proven,
 }
 
 /// Names as the library wants them.
@@ -61,11 +62,7 @@ impl Names {
 
 impl Session {
     /// Loads a checked file, of which it is proven elsewhere or not that its rows are independent.
-    pub(super) fn load(
-        library: Arc<Library>,
-        model: Model,
-        rows_are_independent: bool,
-    ) -> Result<Session, LoadError> {
+    pub(super) fn load(library: Arc<Library>, model: Model, proven: Proven) -> Result<Session, LoadError> {
         let Model { bytes, symbols, longest_text } = model;
         let file_bytes = bytes.len() as u64;
         let limit = file_bytes.saturating_mul(COPIES_OF_WEIGHTS).saturating_add(MAX_CONSTANT_BYTES);
@@ -89,7 +86,7 @@ impl Session {
             extents: FreeExtents::new(&symbols).0,
             longest_text,
             resident_bytes: u64::try_from(account.used).unwrap_or(0).max(file_bytes),
-            rows_are_independent,
+            proven,
         })
     }
 
@@ -139,7 +136,11 @@ impl ExecutableGraph for Session {
     }
 
     fn rows_are_independent(&self) -> bool {
-        self.rows_are_independent
+        self.proven.rows_are_independent
+    }
+
+    fn time_follows_from_extents(&self) -> bool {
+        self.proven.time_follows_from_extents
     }
 
     fn run(&self, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {

@@ -18,6 +18,7 @@
 
 mod batch;
 mod call;
+mod gather;
 mod lane;
 mod queue;
 mod scheduler;

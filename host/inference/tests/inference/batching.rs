@@ -513,7 +513,7 @@ fn recording_slow_when_shared() -> (Arc<Graph>, Runs) {
     let seen = runs.clone();
     let graph = rows(move |inputs, _| {
         let values = first_values(&inputs[0]);
-        thread::sleep(Duration::from_millis(if values.len() > 1 { 40 } else { 5 }));
+        thread::sleep(Duration::from_millis(if values.len() > 1 { 200 } else { 20 }));
         seen.lock().push(values);
         Ok(inputs)
     });

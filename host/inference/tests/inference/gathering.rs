@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use modelhost_core::Tensor;
 use modelhost_inference::{
-    BatchingPolicy, CallerTurns, Company, ComputeError, ComputeOptions, Computed, Executor, Graph, RunError,
-    RunLimits,
+    BatchingPolicy, CallerThreads, Company, ComputeError, ComputeOptions, Computed, Executor, Graph,
+    RunError, RunLimits,
 };
 use parking_lot::Mutex;
 use tokio::runtime::Builder;
 
-use crate::scripted::rows;
+use crate::scripted::{by_values, rows};
 use crate::values::{floats, limits, to_floats};
 
 /// The turns of callers, which come when the test says so.
@@ -42,7 +42,7 @@ impl ScriptedTurns {
     }
 }
 
-impl CallerTurns for ScriptedTurns {
+impl CallerThreads for ScriptedTurns {
     fn company(&self) -> Company {
         self.company
     }
@@ -95,11 +95,11 @@ impl Quick {
         &self,
         value: f32,
         max_batch_size: u32,
-        turns: Option<Arc<dyn CallerTurns>>,
+        threads: Option<Arc<dyn CallerThreads>>,
     ) -> Result<Computed, ComputeError> {
         let batching =
             BatchingPolicy { max_batch_size, max_queue_delay: Duration::ZERO, max_queue_size: usize::MAX };
-        let options = ComputeOptions { batching, turns, ..ComputeOptions::alone(limits()) };
+        let options = ComputeOptions { batching, threads, ..ComputeOptions::alone(limits()) };
         self.executor.compute(&self.graph, vec![("x".into(), floats(&[1, 2], &[value, 0.0]))], options).await
     }
 
@@ -201,7 +201,7 @@ fn a_call_whose_time_is_over_is_not_run() {
     let turns = ScriptedTurns::with(Company::SameModel);
     let late = ComputeOptions {
         limits: RunLimits::new(Instant::now() + Duration::from_millis(20), u64::MAX),
-        turns: Some(turns.clone()),
+        threads: Some(turns.clone()),
         ..ComputeOptions::alone(limits())
     };
     let late = ComputeOptions { batching: BatchingPolicy { max_batch_size: 8, ..late.batching }, ..late };
@@ -212,4 +212,45 @@ fn a_call_whose_time_is_over_is_not_run() {
     turns.take_all();
     assert!(matches!(poll(late.as_mut()), Poll::Ready(Err(ComputeError::DeadlineExceeded))));
     assert!(quick.runs.lock().is_empty());
+}
+
+#[test]
+fn what_looks_alike_by_its_bytes_is_not_taken_for_quick() {
+    let quick = Quick::taking(WORTH_SHARING);
+    for (columns, company) in (3..).zip([Company::Nobody, Company::Others, Company::SameModel]) {
+        let turns = ScriptedTurns::with(company);
+        let options = ComputeOptions { threads: Some(turns.clone()), ..ComputeOptions::alone(limits()) };
+        // Known are rows of so many columns; these are as many rows of one.
+        let known = vec![("x".to_owned(), floats(&[1, columns], &vec![1.0; columns as usize]))];
+        let alone = ComputeOptions::alone(limits());
+        Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(quick.executor.compute(&quick.graph, known, alone))
+            .unwrap();
+        let input = vec![("x".to_owned(), floats(&[columns, 1], &vec![1.0; columns as usize]))];
+        let call = quick.executor.compute(&quick.graph, input, options);
+        Builder::new_current_thread().build().unwrap().block_on(call).unwrap();
+        assert_eq!(turns.take_all(), 0);
+        let (thread, _) = quick.runs.lock().pop().unwrap();
+        assert_ne!(thread, thread::current().id(), "{company:?}");
+    }
+}
+
+#[test]
+fn a_graph_whose_time_depends_on_values_never_runs_where_it_is_called() {
+    let thread_of_run = Arc::<Mutex<Option<ThreadId>>>::default();
+    let seen = thread_of_run.clone();
+    let graph = by_values(move |inputs, _| {
+        *seen.lock() = Some(thread::current().id());
+        Ok(inputs)
+    });
+    let executor = Executor::new(1).unwrap();
+    for _ in 0..20 {
+        let turns = ScriptedTurns::with(Company::Nobody);
+        let options = ComputeOptions { threads: Some(turns), ..ComputeOptions::alone(limits()) };
+        let call = executor.compute(&graph, vec![("x".into(), floats(&[1, 2], &[1.0, 2.0]))], options);
+        Builder::new_current_thread().build().unwrap().block_on(call).unwrap();
+        assert_ne!(thread_of_run.lock().take(), Some(thread::current().id()));
+    }
 }
