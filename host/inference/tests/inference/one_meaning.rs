@@ -28,9 +28,11 @@ fn refusal(onnx: &[u8]) -> String {
     ours
 }
 
-/// Those that are here.
-fn engines() -> Vec<Box<dyn Fn(&[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError>>> {
-    let ours: Box<dyn Fn(&[u8]) -> _> = Box::new(load);
+type Load = Box<dyn Fn(&[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError>>;
+
+/// How each engine that is here loads a file.
+fn engines() -> Vec<Load> {
+    let ours: Load = Box::new(load);
     let theirs = engine().map(|engine| Box::new(|onnx: &[u8]| engine.load(onnx)) as _);
     std::iter::once(ours).chain(theirs).collect()
 }
