@@ -52,11 +52,13 @@ impl CallerThreads for ScriptedTurns {
     }
 }
 
+/// The thread of a run, and the first values of its rows.
+type Run = (ThreadId, Vec<f32>);
+
 struct Quick {
     executor: Executor,
     graph: Arc<Graph>,
-    /// The thread and the first values of the rows of each run.
-    runs: Arc<Mutex<Vec<(ThreadId, Vec<f32>)>>>,
+    runs: Arc<Mutex<Vec<Run>>>,
 }
 
 impl Quick {

@@ -28,11 +28,12 @@ fn refusal(onnx: &[u8]) -> String {
     ours
 }
 
-type Load = Box<dyn Fn(&[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError>>;
+/// Loads a network on one engine.
+type Load = dyn Fn(&[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError>;
 
-/// How each engine that is here loads a file.
-fn engines() -> Vec<Load> {
-    let ours: Load = Box::new(load);
+/// Those that are here.
+fn engines() -> Vec<Box<Load>> {
+    let ours: Box<dyn Fn(&[u8]) -> _> = Box::new(load);
     let theirs = engine().map(|engine| Box::new(|onnx: &[u8]| engine.load(onnx)) as _);
     std::iter::once(ours).chain(theirs).collect()
 }
