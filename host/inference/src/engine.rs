@@ -61,11 +61,13 @@ pub trait ExecutableGraph: Send + Sync {
 /// When a run has to end, and how much memory it may take.
 #[derive(Clone, Debug)]
 pub struct RunLimits {
-    /// The run stops at the first operator that would begin after this moment.
+    /// The run stops at the first operator that would begin after this moment: one operator is not interrupted. Nor is
+    /// one step of the preparation that some networks need for new shapes.
     pub deadline: Instant,
-    /// Set when nobody waits for the result any more: the run stops at the next operator.
+    /// Set when nobody waits for the result any more: the run stops where it would stop at its deadline.
     pub cancelled: Arc<AtomicBool>,
-    /// The most bytes that the tensors between operators may take at one moment, outputs included.
+    /// The most bytes that the tensors between operators may take at one moment, outputs included; not what the network
+    /// keeps, such as weights, nor what one operator takes for itself.
     pub max_tensor_bytes: u64,
 }
 

@@ -5,8 +5,10 @@
 //! that are late, `tensors` converts values, `native` wraps the C interface.
 //!
 //! What bounds a run: its memory, by the allocator, which counts every tensor and every buffer that the library asks it
-//! for; its time, by the watchdog, at the next operator. Not counted: what kernels take from the C++ heap for
-//! themselves (lists of indices, packed matrices of some products), which is of the order of their tensors.
+//! for, with the texts of its inputs and outputs; its time, by the watchdog, at the next operator. The library keeps the
+//! bytes of long texts in the C++ heap: each text counts as the longest that the inputs and the file have. Not counted:
+//! what else kernels take from that heap (lists of indices, packed matrices of some products), which is of the order of
+//! their tensors.
 
 mod allocator;
 pub mod discovery;
@@ -20,17 +22,14 @@ mod watchdog;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 
 use modelhost_core::EngineName;
 
 use crate::engine::{Engine, ExecutableGraph, LoadError};
+use crate::large_stack::on_a_large_stack;
 use crate::tract::TractEngine;
 use library::Library;
 use session::Session;
-
-/// The library recurses over nested graphs. Reserved address space, touched only as far as it is used.
-const LOAD_STACK_BYTES: usize = 64 << 20;
 
 /// The engine ONNX Runtime.
 pub struct OnnxRuntimeEngine {
@@ -74,15 +73,6 @@ impl Engine for OnnxRuntimeEngine {
     }
 
     fn load(&self, onnx: &[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError> {
-        thread::scope(|scope| {
-            let loading = thread::Builder::new()
-                .name("graph-load".into())
-                .stack_size(LOAD_STACK_BYTES)
-                .spawn_scoped(scope, || self.load_here(onnx))
-                .map_err(LoadError::Read)?;
-            let panicked =
-                |_| LoadError::Unsupported { reason: "the engine onnxruntime failed unexpectedly".into() };
-            loading.join().unwrap_or_else(|panic| Err(panicked(panic)))
-        })
+        on_a_large_stack(EngineName::OnnxRuntime, || self.load_here(onnx))
     }
 }

@@ -77,6 +77,11 @@ pub(super) fn checked(status: sys::OrtStatusPtr) -> Result<(), Error> {
     unsafe { Error::result_from_status(status) }
 }
 
+/// Counts bytes that the host is about to take for the run on this thread.
+pub(super) fn charged(bytes: usize) -> Result<(), Error> {
+    if charge(bytes as u64) { Ok(()) } else { Err(Error::new("the run would take too much memory")) }
+}
+
 impl SessionOptions {
     pub(super) fn create() -> Result<SessionOptions, Error> {
         let mut raw = null_mut();
@@ -352,7 +357,7 @@ impl Value {
         let mut length = 0;
         // SAFETY: the library checks that the value is a tensor of strings.
         checked(unsafe { (api().GetStringTensorDataLength)(self.as_ptr(), &mut length) })?;
-        charge(length.saturating_add(count.saturating_mul(size_of::<usize>())) as u64)?;
+        charged(length.saturating_add(count.saturating_mul(size_of::<usize>())))?;
         let mut text = vec![0_u8; length];
         let mut offsets = vec![0_usize; count];
         // SAFETY: both buffers have the lengths that are given; the library checks that they are enough.

@@ -14,6 +14,7 @@ use super::model::Model;
 use super::native::{SessionHandle, SessionOptions, TypeInfo, checked};
 use super::tensors;
 use crate::engine::{ExecutableGraph, LoadError, RunError, RunLimits, short};
+use crate::extents::FreeExtents;
 use crate::tract::Proven;
 
 /// The most that a graph may take when it is loaded, beside a multiple of its file: a few bytes can ask for a constant
@@ -35,7 +36,7 @@ pub(super) struct Session {
     outputs: Vec<TensorDescription>,
     input_names: Names,
     output_names: Names,
-    symbols: Vec<Vec<Option<String>>>,
+    extents: FreeExtents,
     longest_text: Option<u64>,
     resident_bytes: u64,
     proven: Proven,
@@ -82,44 +83,11 @@ impl Session {
             outputs,
             input_names,
             output_names,
-            symbols,
+            extents: FreeExtents::new(&symbols).0,
             longest_text,
             resident_bytes: u64::try_from(account.used).unwrap_or(0).max(file_bytes),
             proven,
         })
-    }
-
-    /// Inputs whose free extents have one name have one extent.
-    fn check_symbols(&self, inputs: &[Tensor]) -> Result<(), RunError> {
-        let places = self.symbols.iter().enumerate().flat_map(|(input, symbols)| {
-            symbols
-                .iter()
-                .enumerate()
-                .filter_map(move |(axis, symbol)| Some((symbol.as_deref()?, input, axis)))
-        });
-        let extent = |input: usize, axis: usize| {
-            inputs.get(input).and_then(|tensor| tensor.shape().get(axis)).copied()
-        };
-        let mut seen: Vec<(&str, usize, usize)> = Vec::new();
-        for (symbol, input, axis) in places {
-            let Some((_, first, first_axis)) = seen.iter().find(|(known, ..)| *known == symbol).copied()
-            else {
-                seen.push((symbol, input, axis));
-                continue;
-            };
-            if extent(input, axis) != extent(first, first_axis) {
-                return Err(RunError::InvalidInput {
-                    reason: format!(
-                        "dimension {axis} of input {:?} is {}: expected {}, as dimension {first_axis} of input {:?}",
-                        self.inputs[input].name,
-                        extent(input, axis).unwrap_or(0),
-                        extent(first, first_axis).unwrap_or(0),
-                        self.inputs[first].name,
-                    ),
-                });
-            }
-        }
-        Ok(())
     }
 
     /// From the inputs as they came to the outputs as they go: the objects and copies of texts at both ends count too.
@@ -177,7 +145,7 @@ impl ExecutableGraph for Session {
 
     fn run(&self, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
         limits.check()?;
-        self.check_symbols(&inputs)?;
+        self.extents.bind(&self.inputs, &inputs)?;
         let weight = self.weight(&inputs);
         let run = || self.run_counted(&inputs, limits);
         let (result, account) = counted(limits.max_tensor_bytes, weight, run);

@@ -5,9 +5,8 @@ use modelhost_core::{Datatype, MAX_RANK, Tensor};
 use ort::Error;
 use ort::sys::ONNXTensorElementDataType as ElementType;
 
-use super::allocator::charge;
 use super::library::Library;
-use super::native::Value;
+use super::native::{Value, charged};
 use crate::engine::RunError;
 
 /// The element types that both have.
@@ -90,7 +89,7 @@ fn aligned(data: &Bytes, size: usize) -> Result<Bytes, Error> {
     if data.as_ptr().align_offset(size) == 0 {
         return Ok(data.clone());
     }
-    charge(data.len() as u64)?;
+    charged(data.len())?;
     let mut words = vec![0_u64; data.len().div_ceil(size_of::<u64>())];
     let length = data.len();
     bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..length].copy_from_slice(data);
@@ -140,7 +139,7 @@ fn text(value: &Value, count: usize) -> Result<Bytes, RunError> {
     }
     let (text, offsets) = value.text(count).map_err(|error| failed(&error))?;
     let length = text.len().saturating_add(count.saturating_mul(4));
-    charge(length as u64).map_err(|error| failed(&error))?;
+    charged(length).map_err(|error| failed(&error))?;
     let mut data = Vec::with_capacity(length);
     let ends = offsets.iter().skip(1).copied().chain([text.len()]);
     for (start, end) in offsets.iter().copied().zip(ends) {

@@ -22,13 +22,12 @@ mod tensors;
 mod texts;
 
 use std::sync::Arc;
-use std::{panic, thread};
 
 use modelhost_core::EngineName;
 
 use crate::engine::{Engine, ExecutableGraph, LoadError};
+use crate::large_stack::on_a_large_stack;
 use crate::onnx;
-use crate::run::panic_message;
 
 pub use buffer::TensorBuffer;
 pub use operators::{CLASSICAL_OPERATORS, STANDARD_OPERATORS};
@@ -42,10 +41,6 @@ pub struct TractEngine {
 
 /// As pinned in the workspace's manifest; the library does not say it itself.
 const VERSION: &str = "0.23.9";
-
-/// tract recurses over nested subgraphs and over expressions of symbolic dimensions. Reserved address space, touched
-/// only as far as it is used.
-const LOAD_STACK_BYTES: usize = 64 << 20;
 
 /// See [`TractEngine::max_constant_bytes`].
 const DEFAULT_MAX_CONSTANT_BYTES: u64 = 1 << 30;
@@ -110,7 +105,7 @@ impl TractEngine {
                 time_follows_from_extents: is_plain && proven.time_follows_from_extents,
             })
         };
-        on_a_large_stack(prove).unwrap_or_default()
+        on_a_large_stack(EngineName::Tract, prove).unwrap_or_default()
     }
 
     fn load_here(&self, onnx: &[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError> {
@@ -141,24 +136,6 @@ impl Engine for TractEngine {
     }
 
     fn load(&self, onnx: &[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError> {
-        on_a_large_stack(|| self.load_here(onnx))
+        on_a_large_stack(EngineName::Tract, || self.load_here(onnx))
     }
-}
-
-/// Does what recurses over the bytes of somebody else, and catches its panics.
-fn on_a_large_stack<T: Send>(work: impl FnOnce() -> Result<T, LoadError> + Send) -> Result<T, LoadError> {
-    thread::scope(|scope| {
-        let working = thread::Builder::new()
-            .name("graph-load".into())
-            .stack_size(LOAD_STACK_BYTES)
-            .spawn_scoped(scope, || panic::catch_unwind(panic::AssertUnwindSafe(work)))
-            .map_err(LoadError::Read)?;
-        // A panic is caught inside the thread; should one still come out, it has the same meaning.
-        working.join().unwrap_or_else(Err).unwrap_or_else(|panic| Err(panicked(&*panic)))
-    })
-}
-
-fn panicked(panic: &(dyn std::any::Any + Send)) -> LoadError {
-    tracing::warn!("tract panicked while it loaded a graph: {}", panic_message(panic));
-    LoadError::Unsupported { reason: "the engine tract failed unexpectedly while it loaded the graph".into() }
 }

