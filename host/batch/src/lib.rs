@@ -1,0 +1,1 @@
+//! Predictions over whole datasets: what is stored, the jobs that read and write it, and what is looked up afterwards.
