@@ -34,6 +34,8 @@ pub(crate) enum Endpoint {
     Dataset,
     DatasetVersions,
     DatasetVersion,
+    DatasetPreview,
+    DatasetProfile,
     /// No endpoint: for metrics.
     Unknown,
 }
@@ -68,6 +70,8 @@ impl Endpoint {
             Endpoint::Dataset => "/v1/datasets/{dataset}",
             Endpoint::DatasetVersions => "/v1/datasets/{dataset}/versions",
             Endpoint::DatasetVersion => "/v1/datasets/{dataset}/versions/{version}",
+            Endpoint::DatasetPreview => "/v1/datasets/{dataset}/versions/{version}/preview",
+            Endpoint::DatasetProfile => "/v1/datasets/{dataset}/versions/{version}/profile",
             Endpoint::Unknown => "unknown",
         }
     }
@@ -77,6 +81,7 @@ impl Endpoint {
         match self {
             Endpoint::Infer | Endpoint::Rollback => "POST",
             Endpoint::Versions => "GET, HEAD, POST",
+            Endpoint::DatasetVersions => "GET, HEAD, PUT",
             Endpoint::Version | Endpoint::DatasetVersion => "GET, HEAD, DELETE",
             Endpoint::Deployment | Endpoint::Configuration => "GET, HEAD, PUT",
             Endpoint::Alias => "PUT, DELETE",
@@ -156,6 +161,12 @@ impl<'path> Route<'path> {
             ["v1", "datasets", name, "versions"] => (Endpoint::DatasetVersions, Some(name), None),
             ["v1", "datasets", name, "versions", version] => {
                 (Endpoint::DatasetVersion, Some(name), Some(version))
+            }
+            ["v1", "datasets", name, "versions", version, "preview"] => {
+                (Endpoint::DatasetPreview, Some(name), Some(version))
+            }
+            ["v1", "datasets", name, "versions", version, "profile"] => {
+                (Endpoint::DatasetProfile, Some(name), Some(version))
             }
             _ => return None,
         };
@@ -255,6 +266,8 @@ mod tests {
             ("/v1/datasets/d", Endpoint::Dataset),
             ("/v1/datasets/d/versions", Endpoint::DatasetVersions),
             ("/v1/datasets/d/versions/latest", Endpoint::DatasetVersion),
+            ("/v1/datasets/d/versions/1/preview", Endpoint::DatasetPreview),
+            ("/v1/datasets/d/versions/1/profile", Endpoint::DatasetProfile),
             ("/v2/models/m/stats", Endpoint::Statistics),
             ("/v2/models/m/versions/1/stats", Endpoint::Statistics),
         ];
