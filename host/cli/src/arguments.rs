@@ -4,7 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::HostUrl;
 use crate::commands::{
-    aliases, check, configure, datasets, deployment, examine, models, pack, predict, push, serve, stats, versions,
+    aliases, check, configure, datasets, deployment, examine, models, pack, predict, push, serve, stats,
+    versions,
 };
 
 /// Serves models as sandboxed Wasm components, and operates a host that does.
