@@ -98,8 +98,8 @@ impl Datasets {
         let version = version.reference();
         let query = async move {
             let failed = |error: &DataFusionError| unreadable(&version.to_string(), error);
-            let mut batches = frame.map_err(|error| failed(&error))?.execute_stream().await;
-            let stream = batches.as_mut().map_err(|error| failed(error))?;
+            let frame = frame.map_err(|error| failed(&error))?;
+            let mut stream = frame.execute_stream().await.map_err(|error| failed(&error))?;
             let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new());
             while let Some(batch) = stream.next().await {
                 writer.write(&batch.map_err(|error| failed(&error))?).map_err(Error::internal)?;

@@ -301,3 +301,6 @@ fn paths_of(version: &DatasetVersion) -> Vec<ObjectPath> {
     let path = |index| ObjectPath::from(format!("{folder}/{index:08}.{}", version.format.extension()));
     (0..version.files.len()).map(path).collect()
 }
+
+#[cfg(test)]
+mod tests;
