@@ -1,6 +1,7 @@
 //! One module per family of endpoints. Each handler takes a call apart, asks `serving`, and builds a reply.
 
 mod configuration;
+mod datasets;
 mod deployments;
 mod infer;
 mod metadata;
@@ -52,6 +53,11 @@ pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
         (Endpoint::Configuration, &Method::PUT) => configuration::configure(call).await,
         (Endpoint::Configuration, _) => configuration::configuration(call).await,
         (Endpoint::Statistics, _) => statistics::statistics(call).await,
+        (Endpoint::Datasets, _) => datasets::list(call).await,
+        (Endpoint::Dataset, _) => datasets::dataset(call).await,
+        (Endpoint::DatasetVersions, _) => datasets::versions(call).await,
+        (Endpoint::DatasetVersion, &Method::DELETE) => datasets::delete(call).await,
+        (Endpoint::DatasetVersion, _) => datasets::version(call).await,
         (Endpoint::Unknown, _) => Err(ApiError::not_found("nothing has this address")),
     }
 }
