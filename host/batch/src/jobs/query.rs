@@ -99,6 +99,11 @@ impl Query {
         names.filter(|name| needed.contains(*name)).cloned().collect()
     }
 
+    /// The columns of the dataset that a column is made of.
+    pub(crate) fn sources(&self, name: &str) -> BTreeSet<String> {
+        self.column(name).column_refs().iter().map(|column| column.name.clone()).collect()
+    }
+
     /// The wanted rows and columns of what is read, with the numbers of the rows. Rows that could not be read are put
     /// into `failed` as they are met.
     ///

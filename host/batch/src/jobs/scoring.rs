@@ -157,6 +157,11 @@ impl Scorer {
         columns
     }
 
+    /// The columns of the input that are in the output.
+    pub(crate) fn carried(&self) -> impl Iterator<Item = String> {
+        self.key.iter().chain(&self.carried).cloned()
+    }
+
     /// Calls at one moment.
     pub(crate) fn parallelism(&self) -> usize {
         self.pace.calls()

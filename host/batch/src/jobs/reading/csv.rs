@@ -22,12 +22,21 @@ use crate::datasets::OpenFile;
 use crate::jobs::convert::{Converted, key_of, read_as, shown};
 use crate::jobs::fault::{FailedRow, Fault};
 
-/// Adds the splits of a file with so many columns.
-pub(super) async fn plan(file: &OpenFile, index: usize, columns: usize, plan: &mut Plan) -> Result<(), Error> {
+/// Adds the splits of a file with so many columns, until there are so many rows.
+pub(super) async fn plan(
+    file: &OpenFile,
+    index: usize,
+    columns: usize,
+    most: u64,
+    plan: &mut Plan,
+) -> Result<(), Error> {
     let mut scan = Scan::new(file, index, columns, plan.rows());
     let mut chunks = bytes(file.clone(), 0..file.file.bytes);
     while let Some(chunk) = chunks.next().await {
         scan.read(&chunk?)?;
+        if scan.open.first_row + scan.open.rows >= most {
+            break;
+        }
     }
     // The end of the input ends the last row.
     scan.read(&[])?;

@@ -20,8 +20,8 @@ use super::{Piece, Plan, RowStream, Rows, Source, Split, numbered, unreadable};
 use crate::datasets::OpenFile;
 use crate::jobs::fault::{FailedRow, Fault};
 
-/// Adds the splits of a file.
-pub(super) async fn plan(file: &OpenFile, index: usize, plan: &mut Plan) -> Result<(), Error> {
+/// Adds the splits of a file, until there are so many rows.
+pub(super) async fn plan(file: &OpenFile, index: usize, limit: u64, plan: &mut Plan) -> Result<(), Error> {
     let mut lines = Lines::new(file.clone(), 0..file.file.bytes);
     let mut open = Split {
         file: index,
@@ -37,7 +37,7 @@ pub(super) async fn plan(file: &OpenFile, index: usize, plan: &mut Plan) -> Resu
         let block = lines.take(most).await?;
         open.rows += block.len() as u64;
         open.end_byte = lines.position;
-        let is_over = block.len() < most;
+        let is_over = block.len() < most || open.first_row + open.rows >= limit;
         if is_over || open.rows >= SPLIT_ROWS || open.end_byte - open.first_byte >= SPLIT_BYTES {
             let next = Split {
                 first_row: open.first_row + open.rows,
@@ -205,7 +205,6 @@ impl Reading {
         let lines = range.len();
         let mut decoder = ReaderBuilder::new(self.schema.clone())
             .with_batch_size(lines.max(1))
-            .with_coerce_primitive(true)
             .build_decoder()?;
         let text = block.lines(range);
         let read = decoder.decode(text)?;

@@ -75,18 +75,22 @@ impl Source {
         numbered_schema(&self.columns)
     }
 
-    /// Cuts the rows into splits. Reads footers, or texts from end to end.
+    /// Cuts the rows into splits. Reads footers, or texts from end to end; with a limit, only until so many rows are found.
     ///
     /// # Errors
     /// A file that is not what was recorded, with its name and where in it.
-    pub(crate) async fn plan(&self) -> Result<Plan, Error> {
+    pub(crate) async fn plan(&self, limit: Option<u64>) -> Result<Plan, Error> {
+        let most = limit.unwrap_or(u64::MAX);
         let mut plan = Plan::default();
         for (index, file) in self.files.iter().enumerate() {
             let before = plan.rows();
             match self.format {
                 DataFormat::Parquet => parquet::plan(self, index, &mut plan).await?,
-                DataFormat::Csv => csv::plan(file, index, self.schema.fields().len(), &mut plan).await?,
-                DataFormat::Jsonl => json_lines::plan(file, index, &mut plan).await?,
+                DataFormat::Csv => csv::plan(file, index, self.schema.fields().len(), most, &mut plan).await?,
+                DataFormat::Jsonl => json_lines::plan(file, index, most, &mut plan).await?,
+            }
+            if plan.rows() >= most {
+                break;
             }
             let found = plan.rows() - before;
             if found != file.file.rows {
