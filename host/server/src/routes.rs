@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::str::FromStr;
 
 use http::Method;
+use modelhost_batch::jobs::JobId;
 use modelhost_core::{AliasName, DatasetName, InvalidName, ModelName, VersionNumber};
 use modelhost_serving::VersionSelector;
 use percent_encoding::percent_decode_str;
@@ -34,6 +35,14 @@ pub(crate) enum Endpoint {
     Dataset,
     DatasetVersions,
     DatasetVersion,
+    Jobs,
+    Job,
+    JobPause,
+    JobResume,
+    JobCancel,
+    JobRetry,
+    JobErrors,
+    JobEvents,
     /// No endpoint: for metrics.
     Unknown,
 }
@@ -68,6 +77,14 @@ impl Endpoint {
             Endpoint::Dataset => "/v1/datasets/{dataset}",
             Endpoint::DatasetVersions => "/v1/datasets/{dataset}/versions",
             Endpoint::DatasetVersion => "/v1/datasets/{dataset}/versions/{version}",
+            Endpoint::Jobs => "/v1/jobs",
+            Endpoint::Job => "/v1/jobs/{job}",
+            Endpoint::JobPause => "/v1/jobs/{job}/pause",
+            Endpoint::JobResume => "/v1/jobs/{job}/resume",
+            Endpoint::JobCancel => "/v1/jobs/{job}/cancel",
+            Endpoint::JobRetry => "/v1/jobs/{job}/retry",
+            Endpoint::JobErrors => "/v1/jobs/{job}/errors",
+            Endpoint::JobEvents => "/v1/jobs/{job}/events",
             Endpoint::Unknown => "unknown",
         }
     }
@@ -75,9 +92,14 @@ impl Endpoint {
     /// The methods it answers, as in the header `Allow`.
     pub(crate) const fn allow(self) -> &'static str {
         match self {
-            Endpoint::Infer | Endpoint::Rollback => "POST",
-            Endpoint::Versions => "GET, HEAD, POST",
-            Endpoint::Version | Endpoint::DatasetVersion => "GET, HEAD, DELETE",
+            Endpoint::Infer
+            | Endpoint::Rollback
+            | Endpoint::JobPause
+            | Endpoint::JobResume
+            | Endpoint::JobCancel
+            | Endpoint::JobRetry => "POST",
+            Endpoint::Versions | Endpoint::Jobs => "GET, HEAD, POST",
+            Endpoint::Version | Endpoint::DatasetVersion | Endpoint::Job => "GET, HEAD, DELETE",
             Endpoint::Deployment | Endpoint::Configuration => "GET, HEAD, PUT",
             Endpoint::Alias => "PUT, DELETE",
             _ => "GET, HEAD",
@@ -157,6 +179,14 @@ impl<'path> Route<'path> {
             ["v1", "datasets", name, "versions", version] => {
                 (Endpoint::DatasetVersion, Some(name), Some(version))
             }
+            ["v1", "jobs"] => (Endpoint::Jobs, None, None),
+            ["v1", "jobs", id] => (Endpoint::Job, Some(id), None),
+            ["v1", "jobs", id, "pause"] => (Endpoint::JobPause, Some(id), None),
+            ["v1", "jobs", id, "resume"] => (Endpoint::JobResume, Some(id), None),
+            ["v1", "jobs", id, "cancel"] => (Endpoint::JobCancel, Some(id), None),
+            ["v1", "jobs", id, "retry"] => (Endpoint::JobRetry, Some(id), None),
+            ["v1", "jobs", id, "errors"] => (Endpoint::JobErrors, Some(id), None),
+            ["v1", "jobs", id, "events"] => (Endpoint::JobEvents, Some(id), None),
             _ => return None,
         };
         Some(Route { endpoint, name: decode(name)?, item: decode(item)? })
@@ -175,6 +205,11 @@ impl<'path> Route<'path> {
     /// The model in the path.
     pub(crate) fn model(&self) -> Result<ModelName, InvalidName> {
         self.name()
+    }
+
+    /// The job in the path; none where it is no number.
+    pub(crate) fn job(&self) -> Option<JobId> {
+        self.name().ok()
     }
 
     /// The dataset in the path.
@@ -255,6 +290,14 @@ mod tests {
             ("/v1/datasets/d", Endpoint::Dataset),
             ("/v1/datasets/d/versions", Endpoint::DatasetVersions),
             ("/v1/datasets/d/versions/latest", Endpoint::DatasetVersion),
+            ("/v1/jobs", Endpoint::Jobs),
+            ("/v1/jobs/7", Endpoint::Job),
+            ("/v1/jobs/7/pause", Endpoint::JobPause),
+            ("/v1/jobs/7/resume", Endpoint::JobResume),
+            ("/v1/jobs/7/cancel", Endpoint::JobCancel),
+            ("/v1/jobs/7/retry", Endpoint::JobRetry),
+            ("/v1/jobs/7/errors", Endpoint::JobErrors),
+            ("/v1/jobs/7/events", Endpoint::JobEvents),
             ("/v2/models/m/stats", Endpoint::Statistics),
             ("/v2/models/m/versions/1/stats", Endpoint::Statistics),
         ];

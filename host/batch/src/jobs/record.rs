@@ -127,7 +127,7 @@ pub struct Job {
 }
 
 /// A job, with how fast it goes where it runs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobView {
     /// What is kept of it.
     #[serde(flatten)]

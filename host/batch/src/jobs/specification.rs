@@ -164,6 +164,27 @@ impl InputMapping {
 }
 
 impl JobSpecification {
+    /// A job of which nothing else is said.
+    pub fn new(dataset: String, model: String, output: Output) -> JobSpecification {
+        JobSpecification {
+            dataset,
+            model,
+            filter: None,
+            columns: None,
+            inputs: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            carry: Vec::new(),
+            key: None,
+            output,
+            batch_size: default_batch_size(),
+            parallelism: None,
+            on_error: ErrorPolicy::default(),
+            max_failed_share: None,
+            call_timeout_ms: None,
+            share_percent: None,
+        }
+    }
+
     /// Checks what can be told without looking at dataset and model.
     ///
     /// # Errors

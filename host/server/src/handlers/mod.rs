@@ -4,6 +4,7 @@ mod configuration;
 mod datasets;
 mod deployments;
 mod infer;
+mod jobs;
 mod metadata;
 mod models;
 mod observe;
@@ -58,6 +59,16 @@ pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
         (Endpoint::DatasetVersions, _) => datasets::versions(call).await,
         (Endpoint::DatasetVersion, &Method::DELETE) => datasets::delete(call).await,
         (Endpoint::DatasetVersion, _) => datasets::version(call).await,
+        (Endpoint::Jobs, &Method::POST) => jobs::create(call).await,
+        (Endpoint::Jobs, _) => jobs::list(call).await,
+        (Endpoint::Job, &Method::DELETE) => jobs::delete(call).await,
+        (Endpoint::Job, _) => jobs::job(call).await,
+        (Endpoint::JobPause, _) => jobs::pause(call).await,
+        (Endpoint::JobResume, _) => jobs::resume(call).await,
+        (Endpoint::JobCancel, _) => jobs::cancel(call).await,
+        (Endpoint::JobRetry, _) => jobs::retry(call).await,
+        (Endpoint::JobErrors, _) => jobs::errors(call).await,
+        (Endpoint::JobEvents, _) => jobs::events(call).await,
         (Endpoint::Unknown, _) => Err(ApiError::not_found("nothing has this address")),
     }
 }
