@@ -35,6 +35,8 @@ pub(crate) enum Endpoint {
     Dataset,
     DatasetVersions,
     DatasetVersion,
+    DatasetPreview,
+    DatasetProfile,
     Jobs,
     Job,
     JobPause,
@@ -77,6 +79,8 @@ impl Endpoint {
             Endpoint::Dataset => "/v1/datasets/{dataset}",
             Endpoint::DatasetVersions => "/v1/datasets/{dataset}/versions",
             Endpoint::DatasetVersion => "/v1/datasets/{dataset}/versions/{version}",
+            Endpoint::DatasetPreview => "/v1/datasets/{dataset}/versions/{version}/preview",
+            Endpoint::DatasetProfile => "/v1/datasets/{dataset}/versions/{version}/profile",
             Endpoint::Jobs => "/v1/jobs",
             Endpoint::Job => "/v1/jobs/{job}",
             Endpoint::JobPause => "/v1/jobs/{job}/pause",
@@ -99,6 +103,7 @@ impl Endpoint {
             | Endpoint::JobCancel
             | Endpoint::JobRetry => "POST",
             Endpoint::Versions | Endpoint::Jobs => "GET, HEAD, POST",
+            Endpoint::DatasetVersions => "GET, HEAD, PUT",
             Endpoint::Version | Endpoint::DatasetVersion | Endpoint::Job => "GET, HEAD, DELETE",
             Endpoint::Deployment | Endpoint::Configuration => "GET, HEAD, PUT",
             Endpoint::Alias => "PUT, DELETE",
@@ -178,6 +183,12 @@ impl<'path> Route<'path> {
             ["v1", "datasets", name, "versions"] => (Endpoint::DatasetVersions, Some(name), None),
             ["v1", "datasets", name, "versions", version] => {
                 (Endpoint::DatasetVersion, Some(name), Some(version))
+            }
+            ["v1", "datasets", name, "versions", version, "preview"] => {
+                (Endpoint::DatasetPreview, Some(name), Some(version))
+            }
+            ["v1", "datasets", name, "versions", version, "profile"] => {
+                (Endpoint::DatasetProfile, Some(name), Some(version))
             }
             ["v1", "jobs"] => (Endpoint::Jobs, None, None),
             ["v1", "jobs", id] => (Endpoint::Job, Some(id), None),
@@ -290,6 +301,8 @@ mod tests {
             ("/v1/datasets/d", Endpoint::Dataset),
             ("/v1/datasets/d/versions", Endpoint::DatasetVersions),
             ("/v1/datasets/d/versions/latest", Endpoint::DatasetVersion),
+            ("/v1/datasets/d/versions/1/preview", Endpoint::DatasetPreview),
+            ("/v1/datasets/d/versions/1/profile", Endpoint::DatasetProfile),
             ("/v1/jobs", Endpoint::Jobs),
             ("/v1/jobs/7", Endpoint::Job),
             ("/v1/jobs/7/pause", Endpoint::JobPause),

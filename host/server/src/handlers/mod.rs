@@ -1,6 +1,7 @@
 //! One module per family of endpoints. Each handler takes a call apart, asks `serving`, and builds a reply.
 
 mod configuration;
+mod dataset_upload;
 mod datasets;
 mod deployments;
 mod infer;
@@ -56,9 +57,12 @@ pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
         (Endpoint::Statistics, _) => statistics::statistics(call).await,
         (Endpoint::Datasets, _) => datasets::list(call).await,
         (Endpoint::Dataset, _) => datasets::dataset(call).await,
+        (Endpoint::DatasetVersions, &Method::PUT) => dataset_upload::upload(call).await,
         (Endpoint::DatasetVersions, _) => datasets::versions(call).await,
         (Endpoint::DatasetVersion, &Method::DELETE) => datasets::delete(call).await,
         (Endpoint::DatasetVersion, _) => datasets::version(call).await,
+        (Endpoint::DatasetPreview, _) => datasets::preview(call).await,
+        (Endpoint::DatasetProfile, _) => datasets::profile(call).await,
         (Endpoint::Jobs, &Method::POST) => jobs::create(call).await,
         (Endpoint::Jobs, _) => jobs::list(call).await,
         (Endpoint::Job, &Method::DELETE) => jobs::delete(call).await,
@@ -85,7 +89,16 @@ fn version_selector(call: &Call<'_>) -> Result<VersionSelector, ApiError> {
 
 /// The body of a change. An empty body is `{}`.
 async fn read_change<T: DeserializeOwned>(call: &mut Call<'_>, what: &str) -> Result<T, ApiError> {
-    let limits = BodyLimits::new(MAX_CHANGE_BYTES, &call.shared.settings);
+    read_json(call, what, MAX_CHANGE_BYTES).await
+}
+
+/// The same with another limit.
+async fn read_json<T: DeserializeOwned>(
+    call: &mut Call<'_>,
+    what: &str,
+    max_bytes: u64,
+) -> Result<T, ApiError> {
+    let limits = BodyLimits::new(max_bytes, &call.shared.settings);
     let body = call.body.read(limits, &call.shared.budget).await?;
     let json = if body.bytes.is_empty() { b"{}" } else { body.bytes.as_ref() };
     let refused = |reason: &dyn std::fmt::Display| {
