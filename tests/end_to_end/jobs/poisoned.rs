@@ -125,8 +125,7 @@ fn failed_rows_can_be_tried_again() {
     let host = host_with_poison();
     let first = run(&host, &specification());
     let id = first["id"].as_u64().unwrap();
-    // A version that takes everything: the echo of x under the same name. It comes by the same model name.
-    let again = host.send(&modelhost_tests::http::Request::post(format!("/v1/jobs/{id}/retry"), [])).expect(201);
+    let again = super::change(&host, id, "retry").expect(201);
     let retried = wait_for(&host, again["id"].as_u64().unwrap(), &["succeeded", "failed"]);
     assert_eq!(retried["state"], "succeeded", "{retried}");
     assert_eq!((&retried["retry_of"], &retried["rows"]["total"]), (&json!(id), &json!(ROWS / 100)));
@@ -140,12 +139,6 @@ fn failed_rows_can_be_tried_again() {
     assert_eq!(sorted(again["id"].as_u64().unwrap()), sorted(id));
     assert_eq!(version_of(&host, &retried)["rows"], ROWS - ROWS / 100);
     assert_eq!(job(&host, id)["state"], "succeeded");
-    let done = change_error(&host, again["id"].as_u64().unwrap());
-    assert_eq!(done, 201);
-}
-
-fn change_error(host: &Host, id: u64) -> u16 {
-    super::change(host, id, "retry").status
 }
 
 #[test]

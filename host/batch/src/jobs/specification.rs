@@ -128,6 +128,22 @@ pub enum ErrorPolicy {
     Skip,
 }
 
+/// What is to be different where the failed rows of a job are tried again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetryChanges {
+    /// Another model, or version of it, that answers in the same columns. None: the same reference, which may mean another
+    /// version by now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What each input is made of. None: as before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<BTreeMap<String, InputMapping>>,
+    /// Milliseconds that a call may take. None: as before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_timeout_ms: Option<NonZeroU64>,
+}
+
 fn default_batch_size() -> NonZeroU32 {
     NonZeroU32::new(1_024).unwrap_or(NonZeroU32::MIN)
 }

@@ -14,7 +14,7 @@ use super::planning::Planned;
 use super::progress::Progress;
 use super::publishing::{check_same_columns, data_format, failed_file, publish};
 use super::record::{Job, JobId, JobState, JobView, ResolvedModel, RowCounts, SplitCounts};
-use super::specification::JobSpecification;
+use super::specification::{JobSpecification, RetryChanges};
 use super::store::JobStore;
 use super::{Active, FailedRow, Jobs, Wish, conflict, holder, remove_parts};
 use crate::datasets::DatasetVersion;
@@ -125,12 +125,22 @@ impl Jobs {
     ///
     /// # Errors
     /// [`modelhost_core::ErrorCode::Conflict`] where the other one has not succeeded or no row of it failed.
-    pub async fn retry(self: &Arc<Self>, id: JobId, by: Option<String>) -> Result<JobView, Error> {
+    pub async fn retry(
+        self: &Arc<Self>,
+        id: JobId,
+        changes: RetryChanges,
+        by: Option<String>,
+    ) -> Result<JobView, Error> {
         let jobs = self.clone();
-        self.work.run(async move { jobs.retry_here(id, by).await }).await
+        self.work.run(async move { jobs.retry_here(id, changes, by).await }).await
     }
 
-    async fn retry_here(self: &Arc<Self>, id: JobId, by: Option<String>) -> Result<JobView, Error> {
+    async fn retry_here(
+        self: &Arc<Self>,
+        id: JobId,
+        changes: RetryChanges,
+        by: Option<String>,
+    ) -> Result<JobView, Error> {
         let earlier = self.job(id).await?;
         if earlier.state != JobState::Succeeded {
             let state = shown(earlier.state);
@@ -141,8 +151,12 @@ impl Jobs {
         }
         let output = self.output_of(&earlier)?;
         let rows = failed_rows(&failed_file(&self.folder_of(id)))?;
+        let before = earlier.specification.clone();
         let specification = JobSpecification {
             dataset: earlier.dataset.to_string(),
+            model: changes.model.unwrap_or(before.model),
+            inputs: changes.inputs.unwrap_or(before.inputs),
+            call_timeout_ms: changes.call_timeout_ms.or(before.call_timeout_ms),
             // Whatever may fail is known to be few.
             max_failed_share: Some(1.0),
             ..earlier.specification.clone()

@@ -100,9 +100,11 @@ pub(super) async fn cancel(call: &Call<'_>) -> Result<Reply, ApiError> {
 }
 
 /// `POST /v1/jobs/{job}/retry`: a new job for the rows that failed.
-pub(super) async fn retry(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) async fn retry(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let by = author(&call.parts.headers)?;
-    let view = call.shared.batch.jobs().retry(job_id(call)?, by).await?;
+    let id = job_id(call)?;
+    let changes = read_change(call, "changes such as {\"model\": \"income@4\"}, all optional").await?;
+    let view = call.shared.batch.jobs().retry(id, changes, by).await?;
     Ok(json(StatusCode::CREATED, &view))
 }
 

@@ -8,7 +8,7 @@ use std::io::{self, Read as _, Write as _};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use modelhost_batch::jobs::{DryRun, JobView};
+use modelhost_batch::jobs::{DryRun, JobView, RetryChanges};
 use ureq::http::Method;
 
 use self::request::JobArguments;
@@ -61,6 +61,9 @@ struct Run {
 struct Retry {
     /// The number of the job
     job: u64,
+    /// Another model, or version of it: NAME, NAME@ALIAS or NAME@NUMBER
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
     /// Return when the new job is accepted, without waiting for its end
     #[arg(long)]
     no_wait: bool,
@@ -92,8 +95,9 @@ pub fn run(arguments: &Batch, session: &Session) -> Result<(), Failure> {
         Command::Pause(Which { job }) => change(session, *job, "pause"),
         Command::Resume(Which { job }) => change(session, *job, "resume"),
         Command::Cancel(Which { job }) => change(session, *job, "cancel"),
-        Command::Retry(Retry { job, no_wait }) => {
-            let answer = session.client.post_text(&format!("/v1/jobs/{job}/retry"), "{}")?;
+        Command::Retry(Retry { job, model, no_wait }) => {
+            let changes = RetryChanges { model: model.clone(), ..RetryChanges::default() };
+            let answer = session.client.send(Method::POST, &format!("/v1/jobs/{job}/retry"), &changes, None)?;
             follow(&answer, *no_wait, session)
         }
         Command::Errors(Which { job }) => errors(session, *job),
