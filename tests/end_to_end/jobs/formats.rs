@@ -48,7 +48,7 @@ fn rows_are_the_same_in_every_format() {
         assert_eq!(table::texts(&found, "label"), table::texts(&expected, "label"), "{dataset}");
         assert_eq!(table::singles(&found, "probability"), table::singles(&expected, "probability"), "{dataset}");
     }
-    for (format, extension) in [("csv", "csv"), ("json_lines", "jsonl")] {
+    for (format, extension) in [("csv", "csv"), ("jsonl", "jsonl")] {
         let mut specification = income_job("parquet", &format!("as-{extension}"));
         specification["output"]["format"] = json!(format);
         let done = run(&host, &specification);

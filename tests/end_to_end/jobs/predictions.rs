@@ -114,7 +114,7 @@ fn assert_as_trained(plugin: &str, outputs: &[&str]) {
     let host = Host::start();
     host.deploy_new(plugin, &artifacts::plugin(plugin));
     put(&host, "reference", "application/jsonl", lines.join("\n"));
-    let done = run(&host, &json!({ "dataset": "reference", "model": plugin, "output": { "dataset": "answers", "format": "json_lines" } }));
+    let done = run(&host, &json!({ "dataset": "reference", "model": plugin, "output": { "dataset": "answers", "format": "jsonl" } }));
     let preview = host.get(&format!("/v1/datasets/answers/versions/1/preview?rows={}", rows.len().min(1000))).expect(200);
     assert_eq!(done["rows"]["succeeded"], rows.len());
     for (row, (answer, expected)) in preview["rows"].as_array().unwrap().iter().zip(&expected).enumerate() {

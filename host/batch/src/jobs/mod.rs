@@ -40,7 +40,7 @@ pub use dry_run::{DryRun, InputShown};
 pub use fault::FailedRow;
 pub use progress::Pace;
 pub use record::{Job, JobId, JobState, JobView, ResolvedModel, RowCounts, SplitCounts};
-pub use specification::{ErrorPolicy, FilledColumn, InputMapping, JobSpecification, Output, OutputFormat, RetryChanges};
+pub use specification::{ErrorPolicy, FilledColumn, InputMapping, JobSpecification, Output, RetryChanges};
 
 use self::execution::parts_folder;
 use self::parts::Parts;

@@ -17,7 +17,7 @@ use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
 use super::fault::FailedRow;
-use super::specification::OutputFormat;
+use crate::datasets::DataFormat;
 
 const SUMMARY: &str = "part.json";
 const FAILED: &str = "failed.jsonl";
@@ -113,7 +113,7 @@ impl Parts {
     pub(crate) fn begin(
         &self,
         first_row: u64,
-        format: OutputFormat,
+        format: DataFormat,
         schema: &SchemaRef,
     ) -> Result<UnfinishedPart, Error> {
         let folder = self.folder.join(format!("{UNFINISHED}{first_row:015}"));
@@ -149,7 +149,7 @@ pub(crate) struct UnfinishedPart {
     parts: Parts,
     folder: PathBuf,
     first_row: u64,
-    format: OutputFormat,
+    format: DataFormat,
     schema: SchemaRef,
     predictions: Option<PredictionWriter>,
     failures: Option<BufWriter<File>>,
@@ -243,7 +243,7 @@ impl Drop for UnfinishedPart {
     }
 }
 
-fn file_name(format: OutputFormat) -> String {
+fn file_name(format: DataFormat) -> String {
     format!("predictions.{}", format.extension())
 }
 
@@ -251,20 +251,19 @@ fn file_name(format: OutputFormat) -> String {
 ///
 /// # Errors
 /// The first column that it cannot.
-pub(crate) fn check_format(format: OutputFormat, schema: &SchemaRef) -> Result<(), Error> {
+pub(crate) fn check_format(format: DataFormat, schema: &SchemaRef) -> Result<(), Error> {
     let is_flat = |data_type: &DataType| !data_type.is_nested() && !data_type.is_binary();
     let misfit = schema.fields().iter().find(|field| match format {
-        OutputFormat::Parquet => false,
-        OutputFormat::Csv => !is_flat(field.data_type()),
-        OutputFormat::JsonLines => *field.data_type() == DataType::Float16,
+        DataFormat::Parquet => false,
+        DataFormat::Csv => !is_flat(field.data_type()),
+        DataFormat::Jsonl => *field.data_type() == DataType::Float16,
     });
     match misfit {
         None => Ok(()),
         Some(field) => {
             let (name, data_type) = (field.name(), field.data_type());
             let message = format!(
-                "column {name:?} of the output is {data_type}, which {} cannot hold: write Parquet",
-                format.extension()
+                "column {name:?} of the output is {data_type}, which {format} cannot hold: write Parquet"
             );
             Err(Error::new(ErrorCode::Unprocessable, message))
         }
@@ -287,21 +286,21 @@ impl PredictionWriter {
     ///
     /// # Errors
     /// Failures of the disk.
-    pub(crate) fn create(path: &Path, format: OutputFormat, schema: &SchemaRef) -> Result<PredictionWriter, Error> {
+    pub(crate) fn create(path: &Path, format: DataFormat, schema: &SchemaRef) -> Result<PredictionWriter, Error> {
         let file = HashingFile::create(path)?;
         let encoder = match format {
-            OutputFormat::Parquet => {
+            DataFormat::Parquet => {
                 let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
                 let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties));
                 Encoder::Parquet(Box::new(writer.map_err(parquet_error)?))
             }
-            OutputFormat::Csv => {
+            DataFormat::Csv => {
                 let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(file);
                 // The header is there even where no row is.
                 writer.write(&RecordBatch::new_empty(schema.clone())).map_err(arrow_error)?;
                 Encoder::Csv(writer)
             }
-            OutputFormat::JsonLines => Encoder::JsonLines(arrow::json::LineDelimitedWriter::new(file)),
+            DataFormat::Jsonl => Encoder::JsonLines(arrow::json::LineDelimitedWriter::new(file)),
         };
         Ok(PredictionWriter { encoder })
     }
@@ -417,7 +416,7 @@ mod tests {
     fn a_part_is_there_as_a_whole_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let parts = Parts::open(folder.path().join("parts")).unwrap();
-        let mut part = parts.begin(10, OutputFormat::Parquet, &schema()).unwrap();
+        let mut part = parts.begin(10, DataFormat::Parquet, &schema()).unwrap();
         part.write(&rows(&[10, 11])).unwrap();
         part.fail(&[failed(12)]).unwrap();
         assert!(parts.committed().unwrap().is_empty());
@@ -437,11 +436,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("parts");
         let parts = Parts::open(path.clone()).unwrap();
-        let mut part = parts.begin(0, OutputFormat::Csv, &schema()).unwrap();
+        let mut part = parts.begin(0, DataFormat::Csv, &schema()).unwrap();
         part.write(&rows(&[1])).unwrap();
         drop(part);
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
-        let part = parts.begin(0, OutputFormat::Csv, &schema()).unwrap();
+        let part = parts.begin(0, DataFormat::Csv, &schema()).unwrap();
         std::mem::forget(part);
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
         assert!(Parts::open(path.clone()).unwrap().committed().unwrap().is_empty());
@@ -452,8 +451,8 @@ mod tests {
     fn texts_are_written_as_people_write_them() {
         let folder = tempfile::tempdir().unwrap();
         for (format, expected) in [
-            (OutputFormat::Csv, "id,label\n1,l1\n"),
-            (OutputFormat::JsonLines, "{\"id\":1,\"label\":\"l1\"}\n"),
+            (DataFormat::Csv, "id,label\n1,l1\n"),
+            (DataFormat::Jsonl, "{\"id\":1,\"label\":\"l1\"}\n"),
         ] {
             let path = folder.path().join("f");
             let mut writer = PredictionWriter::create(&path, format, &schema()).unwrap();
@@ -467,8 +466,8 @@ mod tests {
     fn csv_holds_no_lists() {
         let item = Arc::new(Field::new("item", DataType::Float32, true));
         let nested = Arc::new(Schema::new(vec![Field::new("scores", DataType::List(item), true)]));
-        assert!(check_format(OutputFormat::Parquet, &nested).is_ok());
-        assert!(check_format(OutputFormat::JsonLines, &nested).is_ok());
-        assert!(check_format(OutputFormat::Csv, &nested).unwrap_err().message.contains("\"scores\""));
+        assert!(check_format(DataFormat::Parquet, &nested).is_ok());
+        assert!(check_format(DataFormat::Jsonl, &nested).is_ok());
+        assert!(check_format(DataFormat::Csv, &nested).unwrap_err().message.contains("\"scores\""));
     }
 }

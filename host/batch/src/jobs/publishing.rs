@@ -15,7 +15,6 @@ use super::execution::parts_folder;
 use super::parts::{Part, Parts, PredictionWriter};
 use super::planning::Planned;
 use super::record::Job;
-use super::specification::OutputFormat;
 use crate::datasets::{
     DataFormat, DatasetCard, DatasetReference, DatasetSchema, DatasetVersion, Datasets, Lineage, NewFile,
     NewVersion, Origin,
@@ -24,15 +23,6 @@ use crate::datasets::{
 /// The failed rows of a job that has ended, one JSON object a line.
 pub(crate) fn failed_file(folder: &Path) -> PathBuf {
     folder.join("failed.jsonl")
-}
-
-/// The format of a dataset that is written so.
-pub(crate) fn data_format(format: OutputFormat) -> DataFormat {
-    match format {
-        OutputFormat::Parquet => DataFormat::Parquet,
-        OutputFormat::Csv => DataFormat::Csv,
-        OutputFormat::JsonLines => DataFormat::Jsonl,
-    }
 }
 
 /// Publishes what a job has done. `earlier` is the version whose rows go before its own.
@@ -61,7 +51,7 @@ pub(crate) async fn publish(
     let new = NewVersion {
         name: name.map_err(|error: modelhost_core::InvalidName| Error::internal(error))?,
         by: job.by.clone(),
-        format: data_format(planned.specification.output.format),
+        format: planned.specification.output.format,
         card: card(planned, &schema),
         schema,
         lineage: Some(Lineage {
@@ -97,7 +87,7 @@ fn earlier_file(file: &crate::datasets::DataFile) -> NewFile {
     }
 }
 
-fn new_file(parts: &Parts, part: &Part, job: &Job, format: OutputFormat) -> Option<NewFile> {
+fn new_file(parts: &Parts, part: &Part, job: &Job, format: DataFormat) -> Option<NewFile> {
     let file = part.file.as_ref()?;
     let path = parts.file(part)?;
     let (id, first, extension) = (job.id, part.first_row, format.extension());

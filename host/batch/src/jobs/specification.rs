@@ -8,6 +8,8 @@ use modelhost_core::{ErrorCode, ModelName};
 use modelhost_serving::{Error, VersionSelector};
 use serde::{Deserialize, Serialize};
 
+use crate::datasets::DataFormat;
+
 /// Longer expressions than this are nobody's filter.
 const MAX_EXPRESSION_BYTES: usize = 16 << 10;
 /// More rows than this in one call are no quicker, and a sandbox has to hold them all.
@@ -100,21 +102,8 @@ pub struct Output {
     /// The dataset that gets a new version.
     pub dataset: String,
     /// Its format. Default Parquet.
-    #[serde(default)]
-    pub format: OutputFormat,
-}
-
-/// The format of an output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OutputFormat {
-    /// Apache Parquet.
-    #[default]
-    Parquet,
-    /// Comma-separated values with a header.
-    Csv,
-    /// One JSON object a line.
-    JsonLines,
+    #[serde(default = "parquet")]
+    pub format: DataFormat,
 }
 
 /// What a row that fails means for its job.
@@ -144,19 +133,12 @@ pub struct RetryChanges {
     pub call_timeout_ms: Option<NonZeroU64>,
 }
 
-fn default_batch_size() -> NonZeroU32 {
-    NonZeroU32::new(1_024).unwrap_or(NonZeroU32::MIN)
+fn parquet() -> DataFormat {
+    DataFormat::Parquet
 }
 
-impl OutputFormat {
-    /// The end of a file's name, without a dot.
-    pub fn extension(self) -> &'static str {
-        match self {
-            OutputFormat::Parquet => "parquet",
-            OutputFormat::Csv => "csv",
-            OutputFormat::JsonLines => "jsonl",
-        }
-    }
+fn default_batch_size() -> NonZeroU32 {
+    NonZeroU32::new(1_024).unwrap_or(NonZeroU32::MIN)
 }
 
 impl InputMapping {
@@ -299,7 +281,7 @@ mod tests {
     fn what_is_left_out_has_a_default() {
         let specification = read(smallest()).unwrap();
         assert_eq!(specification.batch_size.get(), 1_024);
-        assert_eq!(specification.output.format, OutputFormat::Parquet);
+        assert_eq!(specification.output.format, DataFormat::Parquet);
         assert_eq!(specification.failures_allowed(1_000), 0);
         specification.check().unwrap();
         let again = read(serde_json::to_value(&specification).unwrap()).unwrap();

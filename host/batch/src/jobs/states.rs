@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::execution::{Ended, Execution, write_whole};
 use super::planning::Planned;
 use super::progress::Progress;
-use super::publishing::{check_same_columns, data_format, failed_file, publish};
+use super::publishing::{check_same_columns, failed_file, publish};
 use super::record::{Job, JobId, JobState, JobView, ResolvedModel, RowCounts, SplitCounts};
 use super::specification::{JobSpecification, RetryChanges};
 use super::store::JobStore;
@@ -329,7 +329,7 @@ impl Jobs {
     fn output_of(&self, job: &Job) -> Result<DatasetVersion, Error> {
         let output = job.output.as_ref().ok_or_else(|| conflict(format!("job {} has no output", job.id)))?;
         let version = self.planner.datasets.resolve(output)?;
-        if version.format == data_format(job.specification.output.format) {
+        if version.format == job.specification.output.format {
             return Ok(version);
         }
         Err(conflict(format!("the output of job {} is of another format than it writes", job.id)))

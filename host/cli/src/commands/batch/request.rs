@@ -6,9 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use modelhost_batch::jobs::{
-    ErrorPolicy, FilledColumn, InputMapping, JobSpecification, Output, OutputFormat,
-};
+use modelhost_batch::datasets::DataFormat;
+use modelhost_batch::jobs::{ErrorPolicy, FilledColumn, InputMapping, JobSpecification, Output};
 
 use crate::failure::Failure;
 
@@ -72,7 +71,7 @@ pub struct JobArguments {
 enum Format {
     Parquet,
     Csv,
-    JsonLines,
+    Jsonl,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -96,9 +95,9 @@ impl JobArguments {
         }
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         let format = match self.format {
-            Format::Parquet => OutputFormat::Parquet,
-            Format::Csv => OutputFormat::Csv,
-            Format::JsonLines => OutputFormat::JsonLines,
+            Format::Parquet => DataFormat::Parquet,
+            Format::Csv => DataFormat::Csv,
+            Format::Jsonl => DataFormat::Jsonl,
         };
         let mut specification = JobSpecification::new(
             text(&self.dataset),
@@ -174,7 +173,7 @@ mod tests {
         });
         assert_eq!(serde_json::to_value(typed(line).unwrap()).unwrap(), expected);
         let least = typed("census income scores").unwrap();
-        assert_eq!((least.on_error, least.columns, least.output.format), (ErrorPolicy::Fail, None, OutputFormat::Parquet));
+        assert_eq!((least.on_error, least.columns, least.output.format), (ErrorPolicy::Fail, None, DataFormat::Parquet));
     }
 
     #[test]
