@@ -20,6 +20,7 @@ use super::parts::{Part, Parts, UnfinishedPart};
 use super::planning::Planned;
 use super::progress::{Pending, Progress};
 use super::reading::{Piece, Plan};
+use super::record::SplitCounts;
 use super::scoring::{Scored, row_number};
 use super::specification::ErrorPolicy;
 
@@ -61,8 +62,8 @@ impl Execution {
         let done: BTreeMap<u64, u64> = committed.values().map(|part| (part.first_row, part.end_row)).collect();
         let left = plan.left(&done);
         let splits = plan.splits.len() as u64;
-        let splits_left = splits_of(&left);
-        self.progress.begin(plan.counted_rows(), splits, splits - splits_left, committed.values());
+        let splits = SplitCounts { total: splits, done: splits - splits_of(&left) };
+        self.progress.begin(plan.counted_rows(), splits, committed.values());
         let allowed = self.planned.specification.failures_allowed(plan.counted_rows());
         self.check_failures(allowed, None)?;
         self.clone().work(left, parts, allowed).await

@@ -205,7 +205,7 @@ impl Jobs {
     /// As making the job.
     pub async fn dry_run(&self, specification: JobSpecification) -> Result<DryRun, Error> {
         let planner = self.planner.clone();
-        self.work.run(async move { planner.dry_run(&specification).await }).await
+        self.work.run_while_awaited(async move { planner.dry_run(&specification).await }).await
     }
 
     /// All jobs, the oldest first.

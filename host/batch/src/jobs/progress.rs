@@ -1,7 +1,6 @@
 //! How far a running job is, counted while it runs. Knows numbers and times only.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -30,41 +29,45 @@ pub struct Pace {
 
 /// Counts of one job.
 #[derive(Default)]
-pub(crate) struct Progress {
-    total: AtomicU64,
-    splits: AtomicU64,
-    splits_done: AtomicU64,
-    succeeded: AtomicU64,
-    failed: AtomicU64,
-    filtered: AtomicU64,
+pub(crate) struct Progress(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    total: u64,
+    splits: SplitCounts,
+    succeeded: u64,
+    failed: u64,
+    filtered: u64,
     /// Rows of parts that are not committed.
-    pending: AtomicU64,
+    pending: u64,
     /// Of those, rows that failed.
-    pending_failed: AtomicU64,
-    samples: Mutex<VecDeque<(Instant, u64)>>,
+    pending_failed: u64,
+    samples: VecDeque<(Instant, u64)>,
 }
 
 impl Progress {
+    /// That of a job of which so much is recorded.
+    pub(crate) fn recorded(rows: &RowCounts, splits: &SplitCounts) -> Progress {
+        Progress(Mutex::new(State {
+            total: rows.total,
+            splits: *splits,
+            succeeded: rows.succeeded,
+            failed: rows.failed,
+            filtered: rows.filtered,
+            ..State::default()
+        }))
+    }
+
     /// Begins to count, with the parts that are committed already.
     pub(crate) fn begin<'a>(
         &self,
         total: u64,
-        splits: u64,
-        splits_done: u64,
+        splits: SplitCounts,
         parts: impl IntoIterator<Item = &'a Part>,
     ) {
-        self.total.store(total, Relaxed);
-        self.splits.store(splits, Relaxed);
-        self.splits_done.store(splits_done, Relaxed);
-        [&self.succeeded, &self.failed, &self.filtered].iter().for_each(|count| count.store(0, Relaxed));
-        parts.into_iter().for_each(|part| self.add(part));
-        self.samples.lock().clear();
-    }
-
-    fn add(&self, part: &Part) {
-        self.succeeded.fetch_add(part.succeeded, Relaxed);
-        self.failed.fetch_add(part.failed, Relaxed);
-        self.filtered.fetch_add(part.filtered, Relaxed);
+        let mut state = State { total, splits, ..State::default() };
+        parts.into_iter().for_each(|part| state.add(part));
+        *self.0.lock() = state;
     }
 
     /// Rows that are done and not committed, until they are or are given up.
@@ -74,53 +77,73 @@ impl Progress {
 
     /// A split is done.
     pub(crate) fn split_done(&self) {
-        self.splits_done.fetch_add(1, Relaxed);
+        self.0.lock().splits.done += 1;
     }
 
     /// Rows that failed, committed or not.
     pub(crate) fn failed(&self) -> u64 {
-        self.failed.load(Relaxed) + self.pending_failed.load(Relaxed)
+        let state = self.0.lock();
+        state.failed + state.pending_failed
     }
 
     /// What is committed.
     pub(crate) fn counts(&self) -> (RowCounts, SplitCounts) {
-        let [total, succeeded, failed, filtered] =
-            [&self.total, &self.succeeded, &self.failed, &self.filtered].map(|count| count.load(Relaxed));
-        let incomplete = total.saturating_sub(succeeded + failed + filtered);
-        let splits = SplitCounts { total: self.splits.load(Relaxed), done: self.splits_done.load(Relaxed) };
+        let state = self.0.lock();
+        let State { total, succeeded, failed, filtered, splits, .. } = *state;
+        let incomplete = total.saturating_sub(state.committed());
         (RowCounts { total, succeeded, failed, filtered, incomplete }, splits)
     }
 
     /// How fast it goes.
     pub(crate) fn pace(&self) -> Pace {
-        let (rows, _) = self.counts();
-        let done = rows.total - rows.incomplete + self.pending.load(Relaxed);
-        self.sample(done);
-        let samples = self.samples.lock();
-        let rate = match (samples.front(), samples.back()) {
+        let mut state = self.0.lock();
+        state.sample();
+        let done = state.done();
+        let rate = match (state.samples.front(), state.samples.back()) {
             (Some((began, before)), Some((ended, after))) if ended > began => {
                 Some(after.saturating_sub(*before) as f64 / (*ended - *began).as_secs_f64())
             }
             _ => None,
         };
-        let left = rows.total.saturating_sub(done) as f64;
+        let left = state.total.saturating_sub(done) as f64;
         Pace {
             rows_done: Some(done),
             rows_per_second: rate,
             seconds_left: rate.filter(|rate| *rate > 0.0).map(|rate| left / rate),
         }
     }
+}
 
-    fn sample(&self, done: u64) {
+impl State {
+    fn add(&mut self, part: &Part) {
+        self.succeeded += part.succeeded;
+        self.failed += part.failed;
+        self.filtered += part.filtered;
+    }
+
+    fn committed(&self) -> u64 {
+        self.succeeded + self.failed + self.filtered
+    }
+
+    fn done(&self) -> u64 {
+        self.committed() + self.pending
+    }
+
+    fn sample(&mut self) {
         let now = Instant::now();
-        let mut samples = self.samples.lock();
-        if samples.back().is_some_and(|(last, _)| now - *last < SAMPLE_INTERVAL) {
+        if self.samples.back().is_some_and(|(last, _)| now - *last < SAMPLE_INTERVAL) {
             return;
         }
-        samples.push_back((now, done));
-        if samples.len() > SAMPLES {
-            samples.pop_front();
+        let done = self.done();
+        self.samples.push_back((now, done));
+        if self.samples.len() > SAMPLES {
+            self.samples.pop_front();
         }
+    }
+
+    fn give_up(&mut self, rows: u64, failed: u64) {
+        self.pending -= rows;
+        self.pending_failed -= failed;
     }
 }
 
@@ -136,22 +159,24 @@ impl Pending<'_> {
     pub(crate) fn add(&mut self, rows: u64, failed: u64) {
         self.rows += rows;
         self.failed += failed;
-        self.progress.pending_failed.fetch_add(failed, Relaxed);
-        self.progress.pending.fetch_add(rows, Relaxed);
-        let (rows, _) = self.progress.counts();
-        self.progress.sample(rows.total - rows.incomplete + self.progress.pending.load(Relaxed));
+        let mut state = self.progress.0.lock();
+        state.pending += rows;
+        state.pending_failed += failed;
+        state.sample();
     }
 
     /// They are committed now.
-    pub(crate) fn commit(self, part: &Part) {
-        self.progress.add(part);
+    pub(crate) fn commit(mut self, part: &Part) {
+        let (rows, failed) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.failed));
+        let mut state = self.progress.0.lock();
+        state.give_up(rows, failed);
+        state.add(part);
     }
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        self.progress.pending.fetch_sub(self.rows, Relaxed);
-        self.progress.pending_failed.fetch_sub(self.failed, Relaxed);
+        self.progress.0.lock().give_up(self.rows, self.failed);
     }
 }
 
@@ -170,7 +195,7 @@ mod tests {
             filtered: 10 - succeeded - failed,
             file: None,
         };
-        progress.begin(30, 3, 1, [&part(0, 8, 1)]);
+        progress.begin(30, SplitCounts { total: 3, done: 1 }, [&part(0, 8, 1)]);
         let mut given_up = progress.pending();
         given_up.add(5, 2);
         assert_eq!((progress.failed(), progress.pace().rows_done), (3, Some(15)));

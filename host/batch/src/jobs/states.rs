@@ -207,7 +207,7 @@ impl Jobs {
     /// Lets a job work, as soon as there is a place for it.
     pub(super) fn launch(self: &Arc<Self>, job: Job, planned: Option<Planned>) {
         let active = Arc::new(Active {
-            progress: Arc::new(Progress::default()),
+            progress: Arc::new(Progress::recorded(&job.rows, &job.splits)),
             stop: CancellationToken::new(),
             wish: Mutex::new(None),
             ended: CancellationToken::new(),
