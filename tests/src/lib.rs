@@ -18,3 +18,4 @@ pub mod inference;
 pub mod object_store;
 pub mod onnx;
 pub mod process;
+pub mod table;

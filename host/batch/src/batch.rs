@@ -7,6 +7,8 @@ use modelhost_serving::ModelHost;
 
 use crate::Error;
 use crate::datasets::Datasets;
+use crate::jobs::Jobs;
+use crate::schedules::Schedules;
 use crate::settings::BatchSettings;
 use crate::work::Work;
 
@@ -17,6 +19,8 @@ pub struct Batch {
     settings: BatchSettings,
     work: Work,
     datasets: Arc<Datasets>,
+    jobs: Arc<Jobs>,
+    schedules: Arc<Schedules>,
 }
 
 impl Batch {
@@ -28,7 +32,10 @@ impl Batch {
         let registry = host.registry().clone();
         let work = Work::start(&settings)?;
         let datasets = Datasets::open(registry.clone(), &settings, work.clone()).await?;
-        Ok(Arc::new(Batch { host, registry, settings, work, datasets }))
+        let jobs =
+            Jobs::open(host.clone(), datasets.clone(), registry.clone(), &settings, work.clone()).await?;
+        let schedules = Schedules::open(jobs.clone(), registry.clone(), work.clone()).await?;
+        Ok(Arc::new(Batch { host, registry, settings, work, datasets, jobs, schedules }))
     }
 
     /// The models, which jobs ask.
@@ -49,6 +56,16 @@ impl Batch {
     /// The threads for batch work.
     pub fn work(&self) -> &Work {
         &self.work
+    }
+
+    /// The jobs.
+    pub fn jobs(&self) -> &Arc<Jobs> {
+        &self.jobs
+    }
+
+    /// The schedules.
+    pub fn schedules(&self) -> &Arc<Schedules> {
+        &self.schedules
     }
 
     /// The datasets.

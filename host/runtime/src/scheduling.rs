@@ -36,16 +36,20 @@ pub struct Share(Arc<Shared>);
 struct Shared {
     scheduling: ArcSwap<Scheduling>,
     turns: TurnShare,
+    /// On the threads of the background.
+    background_turns: TurnShare,
 }
 
 impl Share {
-    pub(crate) fn new(scheduling: Scheduling, turns: TurnShare) -> Share {
-        Share(Arc::new(Shared { scheduling: ArcSwap::from_pointee(scheduling), turns }))
+    pub(crate) fn new(scheduling: Scheduling, turns: TurnShare, background_turns: TurnShare) -> Share {
+        let scheduling = ArcSwap::from_pointee(scheduling);
+        Share(Arc::new(Shared { scheduling, turns, background_turns }))
     }
 
     /// Changes how calls that begin from now on are scheduled.
     pub fn set(&self, scheduling: Scheduling) {
         self.0.turns.set_weight(scheduling.weight);
+        self.0.background_turns.set_weight(scheduling.weight);
         self.0.scheduling.store(Arc::new(scheduling));
     }
 
@@ -57,5 +61,10 @@ impl Share {
     /// Whose turns its calls take.
     pub(crate) fn turns(&self) -> &TurnShare {
         &self.0.turns
+    }
+
+    /// The same, of those that nobody waits for.
+    pub(crate) fn background_turns(&self) -> &TurnShare {
+        &self.0.background_turns
     }
 }
