@@ -414,7 +414,8 @@ mod tests {
     #[tokio::test]
     async fn rows_keep_their_numbers() {
         let query = query(Some("age > 30"), Some(&["upper(\"Work Class\") AS class"])).unwrap();
-        let fields = dataset().fields().iter().cloned().chain([Arc::new(Field::new(
+        let dataset = dataset();
+        let fields = dataset.fields().iter().cloned().chain([Arc::new(Field::new(
             ROW_NUMBER,
             DataType::UInt64,
             false,
