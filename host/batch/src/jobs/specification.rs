@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 
-use modelhost_core::{ErrorCode, ModelName};
+use modelhost_core::{ErrorCode, ModelName, VersionNumber};
 use modelhost_serving::{Error, VersionSelector};
 use serde::{Deserialize, Serialize};
 
@@ -236,7 +236,7 @@ impl JobSpecification {
             None => VersionSelector::Deployed,
             Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
                 let number = text.parse().map_err(|error| invalid(format!("model version: {error}")))?;
-                VersionSelector::Number(number)
+                VersionSelector::Number(VersionNumber(number))
             }
             Some(alias) => VersionSelector::Alias(
                 alias.parse().map_err(|error| invalid(format!("model alias: {error}")))?,
