@@ -199,7 +199,12 @@ impl Query {
 
     fn column(&self, name: &str) -> Expr {
         let made = self.columns.iter().flatten().find(|column| name_of(column) == name);
-        made.cloned().unwrap_or_else(|| Expr::Column(Column::from_name(name)))
+        match made {
+            None | Some(Expr::Column(_)) => Expr::Column(Column::from_name(name)),
+            Some(alias @ Expr::Alias(_)) => alias.clone(),
+            // Its own name would have that of the table in it.
+            Some(other) => other.clone().alias(name),
+        }
     }
 }
 
