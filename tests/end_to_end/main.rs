@@ -27,4 +27,5 @@ mod queue;
 mod records;
 mod restart;
 mod samples;
+mod schedules;
 mod uploads;
