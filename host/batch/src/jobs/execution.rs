@@ -164,7 +164,7 @@ impl Execution {
         if failed <= allowed {
             return Ok(());
         }
-        let example = writing.as_ref().and_then(|writing| writing.last_failed.clone());
+        let example = writing.as_ref().and_then(|writing| writing.newest_failure.clone());
         if let (Some(writing), ErrorPolicy::Skip) = (writing, self.planned.specification.on_error) {
             writing.commit_so_far()?;
         }
@@ -214,7 +214,8 @@ struct Writing<'a> {
     began: Instant,
     /// The number after the last row that is in the part.
     next_row: u64,
-    last_failed: Option<FailedRow>,
+    /// The first failed row of those that were added last.
+    newest_failure: Option<FailedRow>,
 }
 
 impl<'a> Writing<'a> {
@@ -234,7 +235,7 @@ impl<'a> Writing<'a> {
             pending: execution.progress.pending(),
             began: Instant::now(),
             next_row: piece.first_row,
-            last_failed: None,
+            newest_failure: None,
         })
     }
 
@@ -261,7 +262,7 @@ impl<'a> Writing<'a> {
         failed.sort_by_key(|row| row.row);
         self.part.fail(&failed)?;
         self.pending.add(0, failed.len() as u64);
-        self.last_failed = failed.pop().or(self.last_failed.take());
+        self.newest_failure = failed.into_iter().next().or(self.newest_failure.take());
         Ok(())
     }
 

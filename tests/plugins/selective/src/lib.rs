@@ -32,7 +32,8 @@ fn behave(text: &str) -> Result<(), Error> {
         "unavailable" => Err(Error::unavailable("the plugin is busy")),
         "trap" => panic!("as asked for"),
         "allocate" => {
-            let memory = vec![1_u8; 1 << 30];
+            // Looked at, so that no compiler leaves it out.
+            let memory = std::hint::black_box(vec![1_u8; 1 << 30]);
             Err(Error::internal(format!("{} bytes were to be had", memory.len())))
         }
         "loop" => loop {
