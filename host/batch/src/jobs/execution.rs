@@ -27,7 +27,7 @@ use super::specification::ErrorPolicy;
 const PLAN: &str = "plan.json";
 
 /// A part is committed after this long even where its piece has more rows, so that little is lost where rows are slow.
-const COMMIT_AFTER: Duration = Duration::from_secs(20);
+const COMMIT_AFTER: Duration = Duration::from_secs(10);
 
 /// A job at work.
 pub(crate) struct Execution {
@@ -96,9 +96,9 @@ impl Execution {
         outcome.map(|ended| if is_stopped { Ended::Stopped } else { ended })
     }
 
-    /// While one piece waits for the disk, another one can go on.
+    /// While one piece waits for the disk, another one can go on. More would only be committed later.
     fn pieces_at_once(&self) -> usize {
-        self.planned.scorer.parallelism().clamp(1, 4)
+        self.planned.scorer.parallelism().clamp(1, 2)
     }
 
     /// The splits, as they were planned when the job began.
