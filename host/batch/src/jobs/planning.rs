@@ -134,8 +134,7 @@ impl Planner {
         let inputs = Inputs::new(signature, &specification.inputs, schema)?;
         let outputs = Outputs::new(signature, &specification.outputs, inputs.is_batched())?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let allowed = u32::from(self.settings.share_percent);
-        let share = specification.share_percent.map_or(allowed, |percent| allowed.min(percent.get()));
+        let share = specification.share_percent.map_or(u32::from(self.settings.share_percent), u32::from);
         let pace = Pace::new(specification.parallelism.map(u32::from), cores, share);
         let timeout =
             specification.call_timeout_ms.map_or(Duration::MAX, |ms| Duration::from_millis(ms.get()));
