@@ -145,7 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_one_failed_request() {
-        let error = or_panic(async { panic!("index {} out of range", 7) }).await.unwrap_err();
+        let error = or_panic(async { panic!("index {} out of range", 7) }).await.err().unwrap();
         assert_eq!(error.reply().status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(error.message.contains("index 7 out of range"), "{error}");
     }
