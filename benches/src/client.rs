@@ -22,6 +22,11 @@ impl Target {
         );
         Target { address: address.to_owned(), request: [head.as_bytes(), body].concat().into() }
     }
+
+    /// The whole request.
+    pub fn request(&self) -> Bytes {
+        self.request.clone()
+    }
 }
 
 /// An open connection.
@@ -46,6 +51,18 @@ impl Connection {
     /// Sends the request and waits for the whole answer: its body.
     pub async fn ask(&mut self) -> Result<BytesMut> {
         self.stream.write_all(&self.request).await?;
+        self.receive().await
+    }
+
+    /// One half that receives, and one for somebody else to send on.
+    pub fn split(self) -> Result<(Connection, std::net::TcpStream)> {
+        let stream = self.stream.into_std()?;
+        let writer = stream.try_clone()?;
+        Ok((Connection { stream: TcpStream::from_std(stream)?, ..self }, writer))
+    }
+
+    /// Waits for a whole answer: its body.
+    pub async fn receive(&mut self) -> Result<BytesMut> {
         loop {
             let read = self.stream.read_buf(&mut self.received).await?;
             ensure!(read > 0, "the server closed the connection");

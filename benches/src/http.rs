@@ -9,6 +9,7 @@ use modelhost_core::EngineName;
 use crate::client::Target;
 use crate::load::{self, Load};
 use crate::networks::Network;
+use crate::open_loop;
 use crate::servers::{self, Deployment, Python, Server};
 use crate::timing::Effort;
 
@@ -74,12 +75,12 @@ impl Field<'_> {
             .collect();
         for connections in CONNECTIONS {
             for ((_, target), outcome) in targets.iter().zip(&mut outcomes) {
-                outcome.closed.push((connections, load::closed(target, connections, effort).await?));
+                outcome.closed.push((connections, load::run(target, connections, effort).await?));
             }
         }
         for ((contender, target), outcome) in targets.iter().zip(&mut outcomes) {
             if *contender != Contender::BareHyper {
-                outcome.open = Some(load::open(target, LOAD * outcome.capacity(), effort).await?);
+                outcome.open = Some(open_loop::run(target, LOAD * outcome.capacity(), effort).await?);
             }
         }
         Ok(outcomes)

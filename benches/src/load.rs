@@ -1,16 +1,10 @@
-//! Two kinds of load. A closed loop finds the capacity: each connection sends its next request when the last one is
-//! answered. An open loop finds the latency below it: requests arrive at random moments, whether or not others are
-//! answered, and the time of each begins with its arrival, so that those that have to wait count as long as they are.
+//! A closed loop, which finds a server's capacity: each connection sends its next request when the last one is answered.
 
-use std::sync::Arc;
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tokio::runtime::Builder;
-use tokio::sync::Mutex;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
 use crate::client::{Connection, Target};
@@ -26,29 +20,33 @@ pub struct Load {
 }
 
 impl Load {
-    fn of(samples: Vec<Duration>, effort: Effort) -> Load {
+    /// Of the times of all requests.
+    pub fn of(samples: Vec<Duration>, effort: Effort) -> Load {
         let requests_per_second = samples.len() as f64 / effort.measure.as_secs_f64();
         Load { requests_per_second, times: Times::of(samples) }
     }
 }
 
-/// Connections that share the arrivals of an open loop: more than can be busy at a load that the server can bear.
-const OPEN_CONNECTIONS: usize = 64;
-
-/// Sends requests over `connections` connections at once.
-pub async fn closed(target: &Target, connections: usize, effort: Effort) -> Result<Load> {
-    let target = target.clone();
-    let samples = on_one_thread(async move || {
-        let mut clients = JoinSet::new();
-        for _ in 0..connections {
-            clients.spawn(closed_client(target.clone(), effort));
-        }
-        all(clients).await
-    });
-    Ok(Load::of(samples.await?, effort))
+/// Sends requests over `connections` connections at once. They are shared among as many threads as there are cores:
+/// one alone would be busy before a server is that does nothing.
+pub async fn run(target: &Target, connections: usize, effort: Effort) -> Result<Load> {
+    let threads = thread::available_parallelism()?.get().min(connections);
+    let mut shares = JoinSet::new();
+    for thread in 0..threads {
+        let share = connections / threads + usize::from(thread < connections % threads);
+        let target = target.clone();
+        shares.spawn(on_one_thread(async move || {
+            let mut clients = JoinSet::new();
+            for _ in 0..share {
+                clients.spawn(client(target.clone(), effort));
+            }
+            all(clients).await
+        }));
+    }
+    Ok(Load::of(all(shares).await?, effort))
 }
 
-async fn closed_client(target: Target, effort: Effort) -> Result<Vec<Duration>> {
+async fn client(target: Target, effort: Effort) -> Result<Vec<Duration>> {
     let mut connection = Connection::open(&target).await?;
     let began = Instant::now();
     let mut samples = Vec::new();
@@ -61,61 +59,6 @@ async fn closed_client(target: Target, effort: Effort) -> Result<Vec<Duration>> 
         if started - began >= effort.warm_up {
             samples.push(started.elapsed());
         }
-    }
-}
-
-/// Lets requests arrive at `rate` per second, as independent clients would send them: at random moments.
-pub async fn open(target: &Target, rate: f64, effort: Effort) -> Result<Load> {
-    let target = target.clone();
-    let samples = on_one_thread(async move || {
-        let (arrive, arrivals) = unbounded_channel();
-        let arrivals = Arc::new(Mutex::new(arrivals));
-        let mut clients = JoinSet::new();
-        for _ in 0..OPEN_CONNECTIONS {
-            let connection = Connection::open(&target).await?;
-            clients.spawn(open_client(connection, arrivals.clone()));
-        }
-        let (stop, stopped) = mpsc::channel::<()>();
-        let counted_from = Instant::now() + effort.warm_up;
-        let pacer = thread::spawn(move || pace(&arrive, &stopped, rate, effort));
-        let samples = all(clients).await;
-        drop(stop);
-        pacer.join().ok().context("the pacing thread panicked")?;
-        let counted = |(arrival, time): (Instant, Duration)| (arrival >= counted_from).then_some(time);
-        Ok(samples?.into_iter().filter_map(counted).collect::<Vec<Duration>>())
-    });
-    Ok(Load::of(samples.await?, effort))
-}
-
-/// A thread of its own, because the timers of the others are too coarse: it waits for nobody, and what it could not
-/// send in time it sends at once.
-fn pace(arrive: &UnboundedSender<Instant>, stopped: &mpsc::Receiver<()>, rate: f64, effort: Effort) {
-    let mut random = fastrand::Rng::with_seed(1);
-    let began = Instant::now();
-    let mut next = Duration::ZERO;
-    while next < effort.warm_up + effort.measure {
-        let wait = next.saturating_sub(began.elapsed());
-        if !wait.is_zero() {
-            thread::sleep(wait);
-        }
-        let nobody_listens = stopped.try_recv() == Err(mpsc::TryRecvError::Disconnected);
-        if nobody_listens || arrive.send(Instant::now()).is_err() {
-            return;
-        }
-        // Independent arrivals: the gaps are distributed exponentially.
-        next += Duration::from_secs_f64(-(1.0 - random.f64()).ln() / rate);
-    }
-}
-
-type Arrivals = Arc<Mutex<UnboundedReceiver<Instant>>>;
-
-async fn open_client(mut connection: Connection, arrivals: Arrivals) -> Result<Vec<(Instant, Duration)>> {
-    let mut samples = Vec::new();
-    loop {
-        let next = arrivals.lock().await.recv().await;
-        let Some(arrival) = next else { return Ok(samples) };
-        connection.ask().await?;
-        samples.push((arrival, arrival.elapsed()));
     }
 }
 
@@ -132,8 +75,8 @@ async fn all<T: Send + 'static>(mut clients: JoinSet<Result<Vec<T>>>) -> Result<
     Ok(samples)
 }
 
-/// All connections share one thread: a second one would only take more of the server's cores.
-async fn on_one_thread<T: Send + 'static>(
+/// Runs on a thread of its own.
+pub async fn on_one_thread<T: Send + 'static>(
     work: impl AsyncFnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let run = move || Builder::new_current_thread().enable_io().build()?.block_on(work());

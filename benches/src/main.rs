@@ -9,6 +9,7 @@ mod http;
 mod load;
 mod networks;
 mod onnx;
+mod open_loop;
 mod report;
 mod sandbox;
 mod servers;

@@ -181,6 +181,10 @@ impl Report {
                 Some(share >= 0.8),
             );
         }
+        // The time of the tiny network is not that of its engine.
+        if network.name == NetworkName::Tiny {
+            return;
+        }
         let gain = batched / alone;
         let engine_gains = on.direct.gain() >= 3.0;
         let wanted = if engine_gains {

@@ -1,6 +1,7 @@
 """What every script here ends with: ONNX Runtime must answer as the framework does, and then the file can be pushed.
 
-A file `NAME.json` beside `NAME.onnx` keeps a request and the framework's answer, for `ask.py`.
+A file `NAME.json` beside `NAME.onnx` keeps a request and the answer of ONNX Runtime, which was just compared with the
+framework's, for `ask.py`.
 """
 
 import json

@@ -6,8 +6,7 @@ use crate::{Error, Request, Response, Signature};
 /// A model: what it takes and answers, and how it answers. Implement it for a struct, and name the struct in
 /// [`export!`](crate::export!).
 ///
-/// Each request gets a fresh instance of the component unless the operator asks otherwise, so there is no state to
-/// keep between calls, and none to leak.
+/// Each request gets a fresh instance of the component, so there is no state to keep between calls, and none to leak.
 ///
 /// ```
 /// use modelhost_guest::{ANY, Datatype, Error, Plugin, Request, Response, Signature, Tensor};

@@ -145,7 +145,8 @@ impl Graph {
         }
     }
 
-    /// Runs the graph once, on all its inputs by name. Tensors from the request go in without being copied.
+    /// Runs the graph once, on all its inputs by name. Tensors from the request go in without being copied. Texts go in and
+    /// come out as tensors of BYTES, though wasi:nn itself has no such type.
     ///
     /// ```no_run
     /// use modelhost_guest::{Error, Graph, Request, Response};

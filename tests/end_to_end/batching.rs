@@ -51,7 +51,9 @@ fn requests_that_come_together_share_runs_and_get_their_own_answers() {
     deploy(&together, "m", &slow);
     answers_are_right(&together, "m");
     let requests = (CALLERS * ROUNDS) as u64;
-    assert_eq!(counted(&together, "nv_inference_count", "m"), requests);
+    let rows: usize = (0..ROUNDS).map(|round| CALLERS * (round % 3 + 1)).sum();
+    assert_eq!(counted(&together, "nv_inference_request_success", "m"), requests);
+    assert_eq!(counted(&together, "nv_inference_count", "m"), rows as u64);
     let executions = counted(&together, "nv_inference_exec_count", "m");
     assert!(executions > 0 && executions < requests, "{executions} for {requests}");
     assert!(counted(&together, "nv_inference_queue_duration_us", "m") > 0);

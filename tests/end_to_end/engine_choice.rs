@@ -80,3 +80,25 @@ fn an_explicit_choice_is_honoured() {
     let log = host.log();
     assert!(log.contains("a graph runs on another engine") && log.contains("onnxruntime"), "{log}");
 }
+
+/// An engine that came after a version was uploaded is first tried with its networks where a hostile one does no harm.
+#[test]
+fn an_engine_that_came_later_is_tried_under_limits_first() {
+    let Some(library) = artifacts::onnxruntime() else { return };
+    let host = Setup::new().set("inference.onnxruntime", "off").start();
+    host.deploy_new("m", &with_graph(artifacts::test_plugin("labelled"), "net", &onnx::multiplication(2.0)));
+    let host = host.stop().set("inference.onnxruntime", library).start();
+    assert_eq!(*output(&host.send(&column("m", &[2.0])).expect(200), "y"), json!([4.0]));
+    assert!(!host.log().contains("examining again"), "nobody wants it yet");
+    host.send(&Request::put("/v1/models/m/configuration", &json!({ "engine": "onnxruntime" }))).expect(200);
+    assert_eq!(*output(&host.send(&column("m", &[3.0])).expect(200), "y"), json!([6.0]));
+    assert!(host.log().contains("examining again"), "{}", host.log());
+    // What was found holds: it is not tried again for each version that carries the network.
+    host.deploy_new(
+        "twin",
+        &with_graph(artifacts::test_plugin("labelled"), "net", &onnx::multiplication(2.0)),
+    );
+    host.send(&Request::put("/v1/models/twin/configuration", &json!({ "engine": "onnxruntime" })))
+        .expect(200);
+    assert_eq!(host.log().matches("examining again").count(), 1);
+}

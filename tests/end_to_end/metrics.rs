@@ -30,11 +30,16 @@ fn every_request_counts() {
         response.header("content-type").is_some_and(|kind| kind.starts_with("text/plain; version=0.0.4"))
     );
     let counts = |name: &str| value(&host, &format!("{name}{{model=\"m\",version=\"1\"}}"));
-    let names = ["nv_inference_request_success", "nv_inference_count", "nv_inference_exec_count"];
+    // Each request has two rows.
+    let each = [
+        ("nv_inference_request_success", 1.0),
+        ("nv_inference_count", 2.0),
+        ("nv_inference_exec_count", 1.0),
+    ];
     for requests in 1..=3 {
         host.send(&column("m", &[1.0, 2.0])).expect(200);
-        for name in names {
-            assert_eq!(counts(name), f64::from(requests), "{name}");
+        for (name, times) in each {
+            assert_eq!(counts(name), times * f64::from(requests), "{name}");
         }
         for stage in ["preprocess", "predict", "postprocess"] {
             let series = format!("request_{stage}_seconds_count{{model_name=\"m\"}}");

@@ -91,12 +91,37 @@ fn a_version_that_does_not_load_is_unavailable_and_nothing_else() {
     let graph = host.get("/v1/models/broken/versions/1").expect(200)["graphs"][0]["digest"].clone();
     let setup = host.stop();
     let hex = graph.as_str().unwrap().trim_start_matches("sha256:");
-    fs::remove_file(setup.data_dir().join(format!("artifacts/graphs/{hex}.onnx"))).unwrap();
+    let file = setup.data_dir().join(format!("artifacts/graphs/{hex}.onnx"));
+    let network = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
     let host = setup.start();
     host.send(&column("well", &[1.0])).expect(200);
     host.send(&column("broken", &[1.0])).error(503);
     host.get("/v2/models/broken/ready").expect(503);
     assert!(host.log().contains("deployed version does not load"), "{}", host.log());
+    // It is tried again, and needs nobody to deploy it.
+    fs::write(&file, network).unwrap();
+    wait_until("it answers again", || host.send(&column("broken", &[1.0])).status == 200);
+}
+
+/// What works is not given up for what does not.
+#[test]
+fn a_rollback_to_what_does_not_load_changes_nothing() {
+    let host = Host::start();
+    host.deploy_new("m", &component(1, 1));
+    host.deploy_new("m", &component(1, 2));
+    let graph = host.get("/v1/models/m/versions/1").expect(200)["graphs"][0]["digest"].clone();
+    let setup = host.stop();
+    let hex = graph.as_str().unwrap().trim_start_matches("sha256:");
+    fs::remove_file(setup.data_dir().join(format!("artifacts/graphs/{hex}.onnx"))).unwrap();
+    let host = setup.start();
+    let refused = host.client(&["rollback", "m"]);
+    assert!(!refused.status.success());
+    assert_eq!(host.get("/v1/models/m/deployment").expect(200)["number"], 2);
+    assert_eq!(
+        *output(&host.send(&column("m", &[1.0])).expect(200), "label"),
+        serde_json::json!([label(1, 2)])
+    );
 }
 
 #[test]

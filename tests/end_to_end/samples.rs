@@ -125,8 +125,7 @@ fn push_and_pack_add_samples() {
 /// Half of them are followed by the first request to what was deployed, half by one to what has long been in use.
 const DEPLOYMENTS: usize = 40;
 /// The first request of a version may take this many times as long as one to a version that was asked hundreds of times,
-/// after the same pause, at the median: medians of twenty on a machine that does other things too. Without warming up
-/// it is more than ten times.
+/// after the same pause, at the median: medians of twenty on a machine that does other things too.
 const FACTOR: u32 = 2;
 
 #[test]

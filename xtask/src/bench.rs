@@ -8,12 +8,15 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::workspace::Workspace;
-use crate::{cache, environment, python, steps, test};
+use crate::{cache, environment, onnxruntime, python, steps, test};
 
 /// The command `bench`.
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     test::build(workspace)?;
     let folder = workspace.root.join("benches").join("python_server");
+    if let Err(error) = onnxruntime::install() {
+        steps::note(&format!("ONNX Runtime is not measured unless this machine has it elsewhere: {error:#}"));
+    }
     let interpreter = interpreter(&folder.join("requirements.txt"));
     steps::heading("benchmark");
     let mut benchmark = Command::new(workspace.binary("modelhost-bench"));

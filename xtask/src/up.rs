@@ -63,15 +63,13 @@ pub fn build(workspace: &Workspace) -> Result<()> {
     build_host(workspace)
 }
 
-/// Builds only the host.
+/// Builds the host, with the rest of the workspace.
+///
+/// Cargo chooses the features of a dependency by what it is asked to build: for the host alone it would choose others
+/// than for the tests, and build the engines once more when those are run. The rest adds seconds.
 pub fn build_host(workspace: &Workspace) -> Result<()> {
     steps::loud("the host", || {
-        environment::run(environment::cargo(&workspace.root).args([
-            "build",
-            "--release",
-            "--package",
-            "modelhost",
-        ]))
+        environment::run(environment::cargo(&workspace.root).args(["build", "--release", "--workspace"]))
     })
 }
 

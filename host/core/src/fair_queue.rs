@@ -185,10 +185,12 @@ impl<T> FairQueue<T> {
         let (virtual_time, index) = *self.ready.first()?;
         self.virtual_time = self.virtual_time.max(virtual_time);
         let id = FlowId(index);
+        // Begun before it is taken out: a flow that nobody runs or waits in may be gone.
+        let turn = self.begin(id);
         let mut first = None;
         self.change(id, |flow| first = flow.waiting.pop_first());
         let (_, item) = first?;
-        Some((self.begin(id), item))
+        Some((turn, item))
     }
 
     /// Ends a turn, which cost this much.
@@ -203,6 +205,7 @@ impl<T> FairQueue<T> {
                 average => average - average / SMOOTHING + cost / SMOOTHING,
             };
         });
+        self.forgive_what_nobody_wanted(turn.flow);
     }
 
     /// Ends a turn in which nothing was done, and which says nothing about what turns cost.
@@ -212,6 +215,15 @@ impl<T> FairQueue<T> {
             flow.running = flow.running.saturating_sub(1);
             flow.virtual_time = flow.virtual_time.saturating_sub(flow.weigh(turn.charged));
         });
+        self.forgive_what_nobody_wanted(turn.flow);
+    }
+
+    /// While nobody waits, a flow takes nothing from others: it need not pay for that when they come.
+    fn forgive_what_nobody_wanted(&mut self, id: FlowId) {
+        if self.ready.is_empty() {
+            let virtual_time = self.flow(id).map_or(0, |flow| flow.virtual_time);
+            self.virtual_time = self.virtual_time.max(virtual_time);
+        }
     }
 
     fn begin(&mut self, id: FlowId) -> Turn {

@@ -193,3 +193,24 @@ proptest! {
         prop_assert!(most - least <= slack, "{normalised:?} differ by more than {slack}");
     }
 }
+
+#[test]
+fn what_nobody_wanted_is_not_held_against_a_flow() {
+    let mut queue = FairQueue::new(2);
+    let (long, other) = (queue.add_flow(weight(1), 9), queue.add_flow(weight(1), 9));
+    // Nobody knew how long its first turns would be, and nobody waited for them.
+    let turns: Vec<Turn> = (0..2).map(|_| queue.start(long).unwrap()).collect();
+    turns.into_iter().for_each(|turn| queue.finish(turn, 30_000));
+    for _ in 0..100 {
+        queue.push(long, 0, "long");
+        queue.push(other, 0, "other");
+    }
+    let order: Vec<&str> = std::iter::from_fn(|| {
+        let (turn, name) = queue.grant()?;
+        queue.finish(turn, 10);
+        Some(name)
+    })
+    .collect();
+    let of_the_first: usize = order[..40].iter().filter(|name| **name == "long").count();
+    assert!((15..=25).contains(&of_the_first), "{of_the_first} of 40");
+}

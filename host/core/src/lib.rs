@@ -25,4 +25,4 @@ pub use model_configuration::{
 pub use names::{AliasName, DatasetName, InvalidName, ModelName, ScheduleName, TableName, VersionNumber};
 pub use parameter::Parameter;
 pub use signature::{GraphDescription, Signature, SignatureMismatch, TensorDescription};
-pub use tensor::{BytesElements, InvalidTensor, MAX_RANK, Tensor};
+pub use tensor::{BytesElements, InvalidTensor, MAX_RANK, Tensor, element_count};

@@ -61,6 +61,15 @@ impl EnginePreference {
     }
 }
 
+impl From<EngineName> for EnginePreference {
+    fn from(engine: EngineName) -> EnginePreference {
+        match engine {
+            EngineName::Tract => EnginePreference::Tract,
+            EngineName::OnnxRuntime => EnginePreference::OnnxRuntime,
+        }
+    }
+}
+
 impl FromStr for EnginePreference {
     type Err = String;
 

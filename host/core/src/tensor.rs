@@ -204,7 +204,8 @@ impl<'a> Iterator for BytesElements<'a> {
 }
 
 /// The product of the extents; none where it does not fit into 64 bits.
-fn element_count(shape: &[u64]) -> Option<u64> {
+/// The number of elements of a shape; none where it is beyond all numbers.
+pub fn element_count(shape: &[u64]) -> Option<u64> {
     // A zero anywhere makes the tensor empty, however large the others are.
     if shape.contains(&0) {
         return Some(0);

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use modelhost_core::{EngineName, ErrorCode, Tensor, TensorDescription};
 
@@ -43,6 +43,10 @@ pub trait ExecutableGraph: Send + Sync {
     /// same index of every input and on nothing else, so that the rows of several requests may share a run.
     fn rows_are_independent(&self) -> bool;
 
+    /// Whether it is proven that the time of a run follows from the extents of its inputs and the bytes of its texts,
+    /// whatever the values: nothing in the network branches or loops on a value, or has a shape that depends on one.
+    fn time_follows_from_extents(&self) -> bool;
+
     /// Runs the network on the calling thread.
     ///
     /// `inputs` are in the order of [`inputs`](Self::inputs) and each fits its description; extents that must agree
@@ -68,6 +72,11 @@ impl RunLimits {
     /// Limits with a flag of their own.
     pub fn new(deadline: Instant, max_tensor_bytes: u64) -> RunLimits {
         RunLimits { deadline, cancelled: Arc::new(AtomicBool::new(false)), max_tensor_bytes }
+    }
+
+    /// Until the deadline.
+    pub fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 
     /// Whether a run may go on.

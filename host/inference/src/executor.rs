@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use modelhost_core::{Tensor, TensorDescription};
 
+use crate::caller::{CallerThreads, Company};
 use crate::compute_error::ComputeError;
 use crate::graph::Graph;
+use crate::known_times::Extents;
 use crate::options::ComputeOptions;
-use crate::run::{check_before, run, total_bytes};
-use crate::schedule::{Done, Scheduler};
+use crate::run::{Admitted, run};
+use crate::schedule::{Done, Scheduler, is_stackable};
 
-/// Runs graphs on threads of its own, so that no thread that reads sockets or polls other calls waits for inference.
+/// Runs graphs: quick ones on the thread that asks, others on threads of its own, so that no thread that polls other calls
+/// waits long for inference.
 pub struct Executor {
     scheduler: Scheduler,
 }
@@ -22,6 +25,10 @@ pub struct Executor {
 /// 5 to 30 µs on an idle machine and more on a busy one. It is also about as long as a poll may take before the
 /// other tasks of an async runtime notice.
 const INLINE_BELOW: Duration = Duration::from_micros(100);
+
+/// The same where the caller is known to keep nobody waiting but who comes during the run: as long as a turn of a plugin
+/// may last anyway.
+const ALONE_INLINE_BELOW: Duration = Duration::from_millis(1);
 
 /// Not even sharing a run with others makes up for the hop.
 const ALWAYS_INLINE_BELOW: Duration = Duration::from_micros(20);
@@ -39,8 +46,8 @@ pub struct Computed {
 }
 
 impl Executor {
-    /// Starts that many threads for short runs, for long ones and for the background, at least one of each. One per core
-    /// is right: a run uses one thread.
+    /// Starts that many threads for short runs and as many for long ones, at least one of each. One per core is right: a
+    /// run uses one thread.
     ///
     /// # Errors
     /// Where the operating system gives no thread.
@@ -50,10 +57,10 @@ impl Executor {
 
     /// Runs the graph on these inputs, in any order, and gives its outputs in the order of the graph's file.
     ///
-    /// A graph that is known to take less than 100 µs for inputs of this size runs at once on the calling thread, unless
-    /// there are others to share a run with; any other waits for a thread of the executor. Dropping the future sets
-    /// [`crate::RunLimits::cancelled`]: a call that still waits leaves the queue, and a run that nobody else waits for
-    /// stops at its next operator.
+    /// A graph that is sure to take less than 100 µs for inputs of these extents (1 ms where nobody else is under way) runs
+    /// on the calling thread: at once, or where others are on their way to share a run with, after their turns. Any other
+    /// waits for a thread of the executor, as does one that is to wait for others or that others run already. Dropping the future sets [`crate::RunLimits::cancelled`]: a call that still waits
+    /// leaves the queue, and a run that nobody else waits for stops at its next operator.
     ///
     /// # Errors
     /// [`ComputeError`]; a panic of the engine is [`ComputeError::Failed`].
@@ -66,18 +73,21 @@ impl Executor {
         let inputs = in_order(graph.inputs(), inputs)?;
         let counters = graph.counters();
         counters.record_request();
-        let input_bytes = total_bytes(&inputs);
-        check_before(graph, input_bytes, &options.limits)?;
-        let done = match where_to_run(graph, input_bytes, &options) {
+        let admitted = Admitted::admit(graph, &inputs, &options.limits)?;
+        let done = match where_to_run(graph, admitted.extents, &options) {
             Where::Here => run_here(graph, inputs, &options)?,
             Where::HereAndSeen => {
                 let _present = counters.enter();
                 run_here(graph, inputs, &options)?
             }
-            Where::Background => self.scheduler.compute(graph, inputs, options).await?,
+            Where::Gathered(threads) => {
+                let _present = counters.enter();
+                self.scheduler.gather(graph, inputs, options, admitted, threads).await?
+            }
+            Where::Background => self.scheduler.compute(graph, inputs, options, admitted).await?,
             Where::Queue => {
                 let _present = counters.enter();
-                self.scheduler.compute(graph, inputs, options).await?
+                self.scheduler.compute(graph, inputs, options, admitted).await?
             }
         };
         let names = graph.outputs().iter().map(|description| description.name.clone());
@@ -91,30 +101,39 @@ enum Where {
     Here,
     /// On the calling thread, and later calls may see that the graph is busy.
     HereAndSeen,
+    /// On the threads on which the caller and others take turns, after theirs.
+    Gathered(Arc<dyn CallerThreads>),
     /// In the queue of the graph.
     Queue,
     /// The same, and later calls do not see it: there is nothing to be had from it for them.
     Background,
 }
 
-fn where_to_run(graph: &Graph, input_bytes: usize, options: &ComputeOptions) -> Where {
+fn where_to_run(graph: &Graph, extents: Extents, options: &ComputeOptions) -> Where {
     if options.priority.is_background() {
         return Where::Background;
     }
     let batching = &options.batching;
-    let estimate = graph.run_times().estimate(input_bytes).filter(|estimate| *estimate < INLINE_BELOW);
-    let Some(estimate) = estimate else { return Where::Queue };
-    if !graph.is_batchable() || batching.max_batch_size < 2 {
-        Where::Here
-    } else if !batching.max_queue_delay.is_zero() {
+    let Some(time) = graph.sure_time(extents) else { return Where::Queue };
+    let company = options.threads.as_ref().map(|threads| threads.company());
+    let is_stackable = is_stackable(graph, options);
+    if is_stackable && !batching.max_queue_delay.is_zero() {
         // Somebody wants it to wait for others.
-        Where::Queue
-    } else if estimate < ALWAYS_INLINE_BELOW {
-        Where::Here
-    } else if graph.counters().is_busy() {
-        Where::Queue
-    } else {
-        Where::HereAndSeen
+        return Where::Queue;
+    }
+    if company == Some(Company::Nobody) && time < ALONE_INLINE_BELOW {
+        return Where::Here;
+    }
+    if time >= INLINE_BELOW {
+        return Where::Queue;
+    }
+    if !is_stackable || time < ALWAYS_INLINE_BELOW {
+        return Where::Here;
+    }
+    match (&options.threads, company) {
+        (Some(threads), Some(Company::SameModel)) => Where::Gathered(threads.clone()),
+        _ if graph.counters().is_busy() => Where::Queue,
+        _ => Where::HereAndSeen,
     }
 }
 

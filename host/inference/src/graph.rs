@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use modelhost_core::{Digest, EngineName, GraphDescription, TensorDescription};
 
 use crate::engine::ExecutableGraph;
+use crate::known_times::{Extents, KnownTimes};
 use crate::run_times::RunTimes;
 
 /// A loaded graph, shared by everything that runs it.
@@ -15,11 +17,13 @@ pub struct Graph {
     engine: EngineName,
     executable: Arc<dyn ExecutableGraph>,
     run_times: RunTimes,
+    known_times: KnownTimes,
     /// One more owner for each plugin that carries the graph.
     holders: Arc<()>,
     counters: Counters,
     /// Whether rows of several calls may share a run.
     is_batchable: bool,
+    time_follows_from_extents: bool,
 }
 
 /// What was counted for a graph since it was loaded.
@@ -91,14 +95,17 @@ impl Graph {
         let is_batchable = executable.rows_are_independent()
             && has_free_rows(executable.inputs())
             && has_free_rows(executable.outputs());
+        let time_follows_from_extents = executable.time_follows_from_extents();
         Graph {
             digest,
             engine,
             executable,
             run_times: RunTimes::default(),
+            known_times: KnownTimes::default(),
             holders: Arc::default(),
             counters: Counters::default(),
             is_batchable,
+            time_follows_from_extents,
         }
     }
 
@@ -173,6 +180,16 @@ impl Graph {
 
     pub(crate) fn run_times(&self) -> &RunTimes {
         &self.run_times
+    }
+
+    pub(crate) fn known_times(&self) -> &KnownTimes {
+        &self.known_times
+    }
+
+    /// What a run for inputs of these extents is sure to take, more or less. None where that is not known, or depends on
+    /// more than extents.
+    pub(crate) fn sure_time(&self, extents: Extents) -> Option<Duration> {
+        if self.time_follows_from_extents { self.known_times.expected(extents) } else { None }
     }
 }
 

@@ -7,11 +7,13 @@
 //! ```
 
 mod cache;
+mod caller;
 mod compute_error;
 mod engine;
 mod engines;
 mod executor;
 mod graph;
+mod known_times;
 mod onnx;
 pub mod onnxruntime;
 mod options;
@@ -23,6 +25,7 @@ mod stacking;
 pub mod tract;
 
 pub use cache::GraphCache;
+pub use caller::{CallerThreads, Company};
 pub use compute_error::ComputeError;
 pub use engine::{Engine, ExecutableGraph, LoadError, RunError, RunLimits};
 pub use engines::{EngineStatus, Engines};
@@ -32,4 +35,4 @@ pub use onnx::external_data;
 pub use onnxruntime::OnnxRuntimeEngine;
 pub use options::{BatchingPolicy, ComputeOptions, Priority};
 pub use settings::{BatchingSettings, InferenceSettings};
-pub use tract::{TensorBuffer, TractEngine};
+pub use tract::{Proven, TensorBuffer, TractEngine};

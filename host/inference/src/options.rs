@@ -1,8 +1,10 @@
 //! How one call of a graph is to be run. Knows nothing about what runs it.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::caller::CallerThreads;
 use crate::engine::RunLimits;
 
 /// How one call of a graph is to be run.
@@ -16,6 +18,8 @@ pub struct ComputeOptions {
     pub priority: Priority,
     /// The share of the threads beside calls of other graphs.
     pub weight: NonZeroU32,
+    /// The threads that the caller is on, where it takes turns with others.
+    pub threads: Option<Arc<dyn CallerThreads>>,
 }
 
 impl ComputeOptions {
@@ -23,7 +27,13 @@ impl ComputeOptions {
     pub fn alone(limits: RunLimits) -> ComputeOptions {
         let batching =
             BatchingPolicy { max_batch_size: 1, max_queue_delay: Duration::ZERO, max_queue_size: usize::MAX };
-        ComputeOptions { limits, batching, priority: Priority::default(), weight: NonZeroU32::MIN }
+        ComputeOptions {
+            limits,
+            batching,
+            priority: Priority::default(),
+            weight: NonZeroU32::MIN,
+            threads: None,
+        }
     }
 }
 

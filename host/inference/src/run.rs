@@ -8,19 +8,41 @@ use modelhost_core::Tensor;
 
 use crate::engine::{RunError, RunLimits};
 use crate::graph::Graph;
+use crate::known_times::Extents;
 
-/// Whether a run may begin: somebody waits for it, and there is time for it as far as that is known.
-///
-/// # Errors
-/// [`RunError::Cancelled`] or [`RunError::DeadlineExceeded`].
-pub(crate) fn check_before(graph: &Graph, input_bytes: usize, limits: &RunLimits) -> Result<(), RunError> {
-    limits.check()?;
-    let time_left = limits.deadline.saturating_duration_since(Instant::now());
-    if graph.run_times().estimate(input_bytes).is_some_and(|estimate| estimate > time_left) {
-        graph.run_times().doubt(input_bytes);
-        return Err(RunError::DeadlineExceeded);
+/// A call that may begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admitted {
+    pub(crate) extents: Extents,
+    /// It most likely takes longer than there is time; it is let go on because what is known may be wrong.
+    is_trial: bool,
+}
+
+impl Admitted {
+    /// Whether a call may begin: somebody waits for it, and there is time for it as far as that is known.
+    ///
+    /// # Errors
+    /// [`RunError::Cancelled`] or [`RunError::DeadlineExceeded`].
+    pub(crate) fn admit(graph: &Graph, inputs: &[Tensor], limits: &RunLimits) -> Result<Admitted, RunError> {
+        let times = graph.known_times();
+        let extents = times.extents(inputs);
+        limits.check()?;
+        let is_trial = times.is_too_long(extents, limits.time_left());
+        if is_trial && !times.is_to_be_tried(extents) {
+            return Err(RunError::DeadlineExceeded);
+        }
+        Ok(Admitted { extents, is_trial })
     }
-    Ok(())
+
+    /// The same, later.
+    ///
+    /// # Errors
+    /// [`RunError::Cancelled`] or [`RunError::DeadlineExceeded`].
+    pub(crate) fn check(&self, graph: &Graph, limits: &RunLimits) -> Result<(), RunError> {
+        limits.check()?;
+        let is_too_long = graph.known_times().is_too_long(self.extents, limits.time_left());
+        if is_too_long && !self.is_trial { Err(RunError::DeadlineExceeded) } else { Ok(()) }
+    }
 }
 
 /// Runs the graph on this thread; remembers how long it took.
@@ -28,15 +50,17 @@ pub(crate) fn check_before(graph: &Graph, input_bytes: usize, limits: &RunLimits
 /// # Errors
 /// [`RunError`]; a panic of the engine is [`RunError::Failed`].
 pub(crate) fn run(graph: &Graph, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
-    let input_bytes = total_bytes(&inputs);
+    limits.check()?;
+    let (input_bytes, extents) = (total_bytes(&inputs), graph.known_times().extents(&inputs));
     let start = Instant::now();
     let result = run_unrecorded(graph, inputs, limits);
+    let elapsed = start.elapsed();
     match &result {
-        Ok(_) => graph.run_times().record(input_bytes, start.elapsed()),
-        Err(RunError::DeadlineExceeded) => {
-            graph.run_times().record_unfinished(input_bytes, start.elapsed());
+        Ok(_) => {
+            graph.run_times().record(input_bytes, elapsed);
+            graph.known_times().record(extents, elapsed);
         }
-        Err(_) => {}
+        Err(_) => graph.known_times().record_unfinished(extents, elapsed),
     }
     result
 }
@@ -54,14 +78,11 @@ pub(crate) fn run_unrecorded(
     graph.counters().record_execution(rows(&inputs));
     // Unwind safety: a graph is not changed by a run, apart from atomics and caches behind locks that do not poison.
     let result = catch_unwind(AssertUnwindSafe(|| graph.executable().run(inputs, limits)));
-    match result {
-        Ok(result) => result,
-        Err(panic) => {
-            let message = panic_message(&*panic);
-            tracing::error!(graph = %graph.digest(), "the inference engine panicked: {message}");
-            Err(RunError::Failed { reason: "the engine ended unexpectedly on these inputs".into() })
-        }
-    }
+    result.unwrap_or_else(|panic| {
+        let message = panic_message(&*panic);
+        tracing::error!(graph = %graph.digest(), "the inference engine panicked: {message}");
+        Err(RunError::Failed { reason: "the engine ended unexpectedly on these inputs".into() })
+    })
 }
 
 /// Bytes of all tensors.

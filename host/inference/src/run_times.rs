@@ -1,4 +1,6 @@
-//! How long a graph takes, learned from its runs. Knows durations and sizes, not what was run.
+//! How long a graph takes for inputs of some size, learned from its runs: for judging what is worth putting together, and
+//! not for more, because inputs of one size may take very different times (`known_times`). Knows durations and sizes, not
+//! what was run.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -64,12 +66,6 @@ impl RunTimes {
         });
     }
 
-    /// Adds a run that was stopped before its end: it would have taken longer, nobody knows how much.
-    pub(crate) fn record_unfinished(&self, input_bytes: usize, elapsed: Duration) {
-        let at_least = nanoseconds(elapsed).saturating_mul(2);
-        self.change(input_bytes, |before| before.max(at_least));
-    }
-
     /// Lowers the estimate a little, because a run did not take place on its account: an estimate that no run renews
     /// must not stand in the way for ever.
     pub(crate) fn doubt(&self, input_bytes: usize) {
@@ -91,11 +87,12 @@ fn bits(size: usize) -> usize {
     (usize::BITS - size.leading_zeros()) as usize
 }
 
-fn nanoseconds(time: Duration) -> u64 {
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1)
 }
 
-fn moved(before: u64, measured: u64) -> u64 {
+/// An estimate after one more run.
+pub(crate) fn moved(before: u64, measured: u64) -> u64 {
     let measured = measured.min(before.saturating_mul(LARGEST_FACTOR));
     let weight = if measured < before { QUICKER } else { SLOWER };
     let after = before - before / weight + measured / weight;
@@ -122,15 +119,6 @@ mod tests {
     #[test]
     fn one_interrupted_run_changes_little() {
         assert!(after(&[&[10; 10][..], &[20_000]].concat()) < Duration::from_micros(15));
-    }
-
-    #[test]
-    fn a_run_that_was_stopped_took_longer() {
-        let times = RunTimes::default();
-        times.record_unfinished(100, Duration::from_millis(10));
-        assert_eq!(times.estimate(100), Some(Duration::from_millis(20)));
-        times.record_unfinished(100, Duration::from_millis(1));
-        assert_eq!(times.estimate(100), Some(Duration::from_millis(20)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::options::BatchingPolicy;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct InferenceSettings {
-    /// Threads that run graphs; 0 is one per core. Default 0.
+    /// Threads that run graphs, so many for short runs and as many for long ones; 0 is one per core. Default 0.
     pub threads: usize,
     /// Where the shared library of ONNX Runtime is: a file, `auto` to look in the usual places, or `off`. Default
     /// `auto`.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use modelhost_core::{Datatype, InvalidTensor, MAX_RANK, Parameter, Tensor};
+use modelhost_core::{Datatype, InvalidTensor, MAX_RANK, Parameter, Tensor, element_count};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -215,13 +215,6 @@ fn parse_shape(shape: &RawValue) -> Option<Vec<u64>> {
 }
 
 /// The product of the extents; none where it does not fit into 64 bits.
-fn element_count(extents: &[u64]) -> Option<u64> {
-    if extents.contains(&0) {
-        return Some(0);
-    }
-    extents.iter().try_fold(1_u64, |product, extent| product.checked_mul(*extent))
-}
-
 fn datatype_names() -> String {
     Datatype::ALL.map(Datatype::name).join(", ")
 }

@@ -27,7 +27,7 @@ mod threads;
 
 pub use call::{CallError, CallOptions};
 pub use compiler::{CompileError, Compiler, SUBCOMMAND as EXAMINE_SUBCOMMAND};
-pub use examine::{Examination, ExaminedGraph};
+pub use examine::{EngineVerdict, Examination, ExaminedGraph};
 pub use inspect::{GRAPH_SECTION_PREFIX, SAMPLE_SECTION_PREFIX};
 pub use pack::{add_graph_section, add_sample_section};
 pub use plugin::{Plugin, PluginMemory};

@@ -121,12 +121,6 @@ impl Plugin {
         Plugin { share, ..self }
     }
 
-    /// Changes how calls that begin from now on share the machine with others, those of all plugins with the same
-    /// share.
-    pub fn set_scheduling(&self, scheduling: Scheduling) {
-        self.share.set(scheduling);
-    }
-
     /// Starts the plugin once and asks what it takes and answers.
     ///
     /// # Errors
@@ -207,6 +201,7 @@ impl Plugin {
             origin: self.origin.clone(),
             memory: self.memory.clone(),
             scheduling: self.share.scheduling(),
+            threads: self.share.turns().clone(),
             deadline,
             priority,
             recorder,

@@ -59,7 +59,7 @@ impl Runtime {
             linker: linker(&engine)?,
             compilation_key: compilation_key(&engine),
             services: Arc::new(services),
-            sandboxes: Semaphore::new(settings.max_concurrent_calls as usize),
+            sandboxes: Semaphore::new(settings.max_concurrent_calls.max(1) as usize),
             threads: PluginThreads::start(
                 "plugin",
                 threads_or(settings.plugin_threads, cores() - (cores() / 4).max(1)),
@@ -93,11 +93,6 @@ impl Runtime {
         &self.services.graph_cache
     }
 
-    /// Sandboxes that are running a call.
-    pub fn busy_sandboxes(&self) -> usize {
-        (self.settings.max_concurrent_calls as usize).saturating_sub(self.sandboxes.available_permits())
-    }
-
     /// A share of the machine, for plugins that belong to one model.
     pub fn share(&self, scheduling: Scheduling) -> Share {
         let turns = self.threads.share(scheduling.weight);
@@ -126,10 +121,12 @@ impl Runtime {
         graph: &Arc<Graph>,
         inputs: NamedTensors,
         timeout: Duration,
+        priority: Priority,
     ) -> Result<NamedTensors, ComputeError> {
         let deadline = Instant::now() + timeout.min(self.settings.limits.wall_time());
         let limits = RunLimits::new(deadline, self.settings.limits.graph_memory_bytes);
-        let computed = self.services.executor.compute(graph, inputs, ComputeOptions::alone(limits)).await?;
+        let options = ComputeOptions { priority, ..ComputeOptions::alone(limits) };
+        let computed = self.services.executor.compute(graph, inputs, options).await?;
         Ok(computed.outputs)
     }
 

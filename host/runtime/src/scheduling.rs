@@ -35,13 +35,17 @@ pub struct Share(Arc<Shared>);
 
 struct Shared {
     scheduling: ArcSwap<Scheduling>,
-    turns: TurnShare,
+    turns: Arc<TurnShare>,
     /// On the threads of the background.
-    background_turns: TurnShare,
+    background_turns: Arc<TurnShare>,
 }
 
 impl Share {
-    pub(crate) fn new(scheduling: Scheduling, turns: TurnShare, background_turns: TurnShare) -> Share {
+    pub(crate) fn new(
+        scheduling: Scheduling,
+        turns: Arc<TurnShare>,
+        background_turns: Arc<TurnShare>,
+    ) -> Share {
         let scheduling = ArcSwap::from_pointee(scheduling);
         Share(Arc::new(Shared { scheduling, turns, background_turns }))
     }
@@ -59,12 +63,12 @@ impl Share {
     }
 
     /// Whose turns its calls take.
-    pub(crate) fn turns(&self) -> &TurnShare {
+    pub(crate) fn turns(&self) -> &Arc<TurnShare> {
         &self.0.turns
     }
 
     /// The same, of those that nobody waits for.
-    pub(crate) fn background_turns(&self) -> &TurnShare {
+    pub(crate) fn background_turns(&self) -> &Arc<TurnShare> {
         &self.0.background_turns
     }
 }

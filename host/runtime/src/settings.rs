@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuntimeSettings {
-    /// Calls that may run at one moment, over all models. Default 128. Each reserves address space for its
+    /// Calls that may run at one moment, over all models; at least one. Default 128. Each reserves address space for its
     /// memories; more wait, and models take turns by their weights.
     pub max_concurrent_calls: u32,
     /// Bytes of memory and tensors that all calls hold together; those of one version at most half of it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use modelhost_core::Tensor;
-use modelhost_inference::{BatchingPolicy, Graph, Priority};
+use modelhost_inference::{BatchingPolicy, CallerThreads, Graph, Priority};
 use wasmtime::ResourceLimiter;
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -97,6 +97,8 @@ pub struct CallState {
     pub services: Arc<Services>,
     /// How the call shares the machine with others.
     pub scheduling: Arc<Scheduling>,
+    /// Where it runs, and takes turns with other calls.
+    pub threads: Arc<dyn CallerThreads>,
     /// When the call began.
     began: Instant,
     /// When the call has to be over.
@@ -125,6 +127,8 @@ pub struct CallContext {
     pub memory: Arc<MemoryBudget>,
     /// How the plugin's calls share the machine with others.
     pub scheduling: Arc<Scheduling>,
+    /// Where they run, and take turns.
+    pub threads: Arc<dyn CallerThreads>,
     /// When it has to be over.
     pub deadline: Instant,
     /// Which calls of a graph go first.
@@ -188,6 +192,7 @@ impl CallState {
             graphs: call.graphs,
             services: services.clone(),
             scheduling: call.scheduling,
+            threads: call.threads,
             began: Instant::now(),
             deadline: call.deadline,
             priority: call.priority,
@@ -235,8 +240,17 @@ impl CallState {
         tensor: Tensor,
         wrap: fn(Tensor) -> T,
     ) -> wasmtime::Result<Resource<T>> {
+        self.hold(tensor_cost(&tensor))?;
+        self.push(wrap(tensor))
+    }
+
+    /// Counts memory of the host that the call holds beside its sandbox: tensors, and graphs that it loaded itself.
+    ///
+    /// # Errors
+    /// [`LimitExceeded::Tensors`] or [`LimitExceeded::HostMemory`].
+    pub fn hold(&mut self, bytes: usize) -> wasmtime::Result<()> {
         let limit = self.limits().tensor_bytes;
-        let held = self.budget.tensor_bytes.saturating_add(tensor_cost(&tensor));
+        let held = self.budget.tensor_bytes.saturating_add(bytes);
         if held > limit {
             return Err(self.exceed(LimitExceeded::Tensors { limit }));
         }
@@ -244,7 +258,7 @@ impl CallState {
         if !self.budget.share_suffices() {
             return Err(self.exceed(LimitExceeded::HostMemory));
         }
-        self.push(wrap(tensor))
+        Ok(())
     }
 
     /// Takes a tensor away from the guest.

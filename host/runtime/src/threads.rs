@@ -9,11 +9,13 @@
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use std::{io, thread};
 
 use async_task::{FallibleTask, Runnable};
 use modelhost_core::{FairQueue, FlowId, Turn};
+use modelhost_inference::Company;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -26,6 +28,8 @@ pub(crate) struct PluginThreads {
 
 /// Who wants to go on.
 struct Turns {
+    /// Calls that were given to the threads and have not ended.
+    under_way: AtomicUsize,
     state: Mutex<State>,
     /// Told once for each one who does.
     ready: Condvar,
@@ -40,6 +44,8 @@ struct State {
 pub(crate) struct TurnShare {
     turns: Arc<Turns>,
     flow: FlowId,
+    /// Those of the threads' calls that are of this share.
+    under_way: AtomicUsize,
 }
 
 impl PluginThreads {
@@ -51,7 +57,11 @@ impl PluginThreads {
         let timers =
             Builder::new_multi_thread().worker_threads(1).thread_name("plugin-timer").enable_all().build()?;
         let state = State { queue: FairQueue::new(threads), is_stopped: false };
-        let turns = Arc::new(Turns { state: Mutex::new(state), ready: Condvar::new() });
+        let turns = Arc::new(Turns {
+            under_way: AtomicUsize::new(0),
+            state: Mutex::new(state),
+            ready: Condvar::new(),
+        });
         // Before anything can fail, so that what was started ends.
         let started = PluginThreads { turns: turns.clone(), timers: Some(timers) };
         for number in 0..threads {
@@ -66,19 +76,24 @@ impl PluginThreads {
     }
 
     /// A share for calls that belong together.
-    pub(crate) fn share(&self, weight: NonZeroU32) -> TurnShare {
+    pub(crate) fn share(&self, weight: NonZeroU32) -> Arc<TurnShare> {
         let flow = self.turns.state.lock().queue.add_flow(weight, usize::MAX);
-        TurnShare { turns: self.turns.clone(), flow }
+        Arc::new(TurnShare { turns: self.turns.clone(), flow, under_way: AtomicUsize::new(0) })
     }
 
     /// Runs a future on the threads. It ends without a result when it panics; it is dropped when the task is.
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
-        share: &TurnShare,
+        share: &Arc<TurnShare>,
         future: impl Future<Output = T> + Send + 'static,
     ) -> FallibleTask<T> {
+        let under_way = UnderWay::new(share);
+        let counted = async move {
+            let _under_way = under_way;
+            future.await
+        };
         let (turns, flow) = (self.turns.clone(), share.flow);
-        let (runnable, task) = async_task::spawn(future, move |runnable| turns.push(flow, runnable));
+        let (runnable, task) = async_task::spawn(counted, move |runnable| turns.push(flow, runnable));
         runnable.schedule();
         task.fallible()
     }
@@ -103,6 +118,45 @@ impl TurnShare {
     /// Changes the weight, for turns that begin from now on.
     pub(crate) fn set_weight(&self, weight: NonZeroU32) {
         self.turns.state.lock().queue.set_flow(self.flow, weight, usize::MAX);
+    }
+}
+
+impl modelhost_inference::CallerThreads for TurnShare {
+    fn company(&self) -> Company {
+        // The caller is one of each.
+        if self.under_way.load(Ordering::Relaxed) > 1 {
+            Company::SameModel
+        } else if self.turns.under_way.load(Ordering::Relaxed) > 1 {
+            Company::Others
+        } else {
+            Company::Nobody
+        }
+    }
+
+    fn after_those_ready(&self, work: Box<dyn FnOnce() + Send>) {
+        let (turns, flow) = (self.turns.clone(), self.flow);
+        let (runnable, task) =
+            async_task::spawn(async move { work() }, move |runnable| turns.push(flow, runnable));
+        runnable.schedule();
+        task.detach();
+    }
+}
+
+/// A call that is under way, until this is dropped.
+struct UnderWay(Arc<TurnShare>);
+
+impl UnderWay {
+    fn new(share: &Arc<TurnShare>) -> UnderWay {
+        share.under_way.fetch_add(1, Ordering::Relaxed);
+        share.turns.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay(share.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.turns.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -149,7 +203,7 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
     use std::time::Duration;
 
     use super::*;

@@ -24,7 +24,7 @@ const SMALL: usize = 64 << 10;
 /// What one permit of the budget stands for.
 const BUDGET_UNIT: usize = 1 << 10;
 
-/// The memory for bodies that are read whole, shared by all connections.
+/// The memory for bodies that are read whole and for the tensors in them, shared by all connections.
 #[derive(Clone, Debug)]
 pub(crate) struct BodyBudget(Arc<Semaphore>);
 
@@ -34,19 +34,42 @@ impl BodyBudget {
         BodyBudget(Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))))
     }
 
-    fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         let permits = u32::try_from(bytes.div_ceil(BUDGET_UNIT)).unwrap_or(u32::MAX);
         Arc::clone(&self.0).try_acquire_many_owned(permits).map_err(|_| {
-            ApiError::new(ErrorCode::Overloaded, "too many large bodies are being received: try again later")
+            ApiError::new(ErrorCode::Overloaded, "too many large requests are under way: try again later")
         })
     }
 }
 
-/// A body that was read whole. Its share of the budget is given back when this is dropped.
+/// A share of the budget, given back when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Reservation(Option<OwnedSemaphorePermit>);
+
+impl Reservation {
+    /// Makes it at least as large as this.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Overloaded`] where others have too much of the budget.
+    pub(crate) fn extend_to(&mut self, bytes: usize, budget: &BodyBudget) -> Result<(), ApiError> {
+        let held = self.0.as_ref().map_or(0, |permit| permit.num_permits() * BUDGET_UNIT);
+        if bytes <= SMALL || bytes <= held {
+            return Ok(());
+        }
+        let more = budget.take(bytes - held)?;
+        match &mut self.0 {
+            Some(permit) => permit.merge(more),
+            None => self.0 = Some(more),
+        }
+        Ok(())
+    }
+}
+
+/// A body that was read whole.
 #[derive(Debug)]
 pub(crate) struct WholeBody {
     pub(crate) bytes: Bytes,
-    _reserved: Option<OwnedSemaphorePermit>,
+    pub(crate) reservation: Reservation,
 }
 
 /// How a body may arrive.
@@ -150,21 +173,21 @@ impl RequestBody {
             (now + limits.idle).min(*start.get_or_insert(now) + limits.total)
         };
         let Some(first) = self.chunk(&mut deadline).await? else {
-            return Ok(WholeBody { bytes: Bytes::new(), _reserved: None });
+            return Ok(WholeBody { bytes: Bytes::new(), reservation: Reservation::default() });
         };
         self.check_size(limits.bytes)?;
         if self.is_complete() {
-            return Ok(WholeBody { bytes: first, _reserved: None });
+            return Ok(WholeBody { bytes: first, reservation: Reservation::default() });
         }
         let mut whole = BytesMut::from(first);
-        let mut reserved: Option<OwnedSemaphorePermit> = None;
+        let mut reservation = Reservation::default();
         while let Some(chunk) = self.chunk(&mut deadline).await? {
             self.check_size(limits.bytes)?;
-            reserve_for(&mut reserved, whole.len() + chunk.len(), budget)?;
+            reservation.extend_to(whole.len() + chunk.len(), budget)?;
             make_room(&mut whole, chunk.len(), self.declared());
             whole.extend_from_slice(&chunk);
         }
-        Ok(WholeBody { bytes: whole.freeze(), _reserved: reserved })
+        Ok(WholeBody { bytes: whole.freeze(), reservation })
     }
 
     fn check_size(&self, limit: u64) -> Result<(), ApiError> {
@@ -202,24 +225,6 @@ fn make_room(whole: &mut BytesMut, chunk: usize, declared: u64) {
         }
         whole.reserve(room.max(needed) - whole.len());
     }
-}
-
-/// Keeps the reservation as large as the buffer is about to be.
-fn reserve_for(
-    reserved: &mut Option<OwnedSemaphorePermit>,
-    length: usize,
-    budget: &BodyBudget,
-) -> Result<(), ApiError> {
-    let held = reserved.as_ref().map_or(0, |permit| permit.num_permits() * BUDGET_UNIT);
-    if length <= SMALL || length <= held {
-        return Ok(());
-    }
-    let more = budget.reserve(length - held)?;
-    match reserved {
-        Some(permit) => permit.merge(more),
-        None => *reserved = Some(more),
-    }
-    Ok(())
 }
 
 /// Reads and forgets, within bounds. The connection closes where the end did not come in time.
@@ -281,16 +286,16 @@ mod tests {
     #[test]
     fn large_bodies_share_one_budget() {
         let budget = BodyBudget::new(256 << 10);
-        let mut first = None;
+        let mut first = Reservation::default();
         for length in (10..=200).step_by(10) {
-            reserve_for(&mut first, length << 10, &budget).unwrap();
+            first.extend_to(length << 10, &budget).unwrap();
         }
-        assert_eq!(first.as_ref().map(OwnedSemaphorePermit::num_permits), Some(200));
-        let mut second = None;
-        reserve_for(&mut second, SMALL, &budget).unwrap();
-        let refused = reserve_for(&mut second, SMALL + 1, &budget).unwrap_err();
+        assert_eq!(first.0.as_ref().map(OwnedSemaphorePermit::num_permits), Some(200));
+        let mut second = Reservation::default();
+        second.extend_to(SMALL, &budget).unwrap();
+        let refused = second.extend_to(SMALL + 1, &budget).unwrap_err();
         assert_eq!(refused.code, ErrorCode::Overloaded);
         drop(first);
-        reserve_for(&mut second, 256 << 10, &budget).unwrap();
+        second.extend_to(256 << 10, &budget).unwrap();
     }
 }

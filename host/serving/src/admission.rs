@@ -36,6 +36,8 @@ pub(crate) struct Admission {
     slots: Arc<Slots>,
     flow: FlowId,
     max_waiting: AtomicUsize,
+    /// Requests that wait for something else before they ask for a slot.
+    outside: AtomicUsize,
     kind: Kind,
 }
 
@@ -107,7 +109,6 @@ impl Kind {
 }
 
 impl Admission {
-    /// The door for requests.
     pub(crate) fn new(slots: Arc<Slots>, limits: Limits) -> Admission {
         Admission::of_kind(Kind::Request, slots, limits)
     }
@@ -119,7 +120,8 @@ impl Admission {
 
     fn of_kind(kind: Kind, slots: Arc<Slots>, limits: Limits) -> Admission {
         let flow = slots.queue.lock().add_flow(kind.weight(limits), limits.running);
-        Admission { slots, flow, max_waiting: AtomicUsize::new(limits.waiting), kind }
+        let (max_waiting, outside) = (AtomicUsize::new(limits.waiting), AtomicUsize::new(0));
+        Admission { slots, flow, max_waiting, outside, kind }
     }
 
     /// Changes the limits. Who runs or waits already goes on.
@@ -160,6 +162,20 @@ impl Admission {
                 place.forgo();
                 Err(error)
             }
+        }
+    }
+
+    /// Counts a request that waits for something else than a slot, such as its version to be loaded, until this is
+    /// dropped. It takes no slot meanwhile: others can use it.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Overloaded`] where too many do already.
+    pub(crate) fn wait_outside(&self) -> Result<Outside<'_>, Error> {
+        let max_waiting = self.max_waiting.load(Ordering::Relaxed).max(1);
+        let more = |outside| (outside < max_waiting).then_some(outside + 1);
+        match self.outside.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(_) => Ok(Outside(&self.outside)),
+            Err(_) => Err(Error::overloaded(Duration::ZERO)),
         }
     }
 
@@ -243,6 +259,15 @@ impl Drop for Waiting<'_> {
                 place.forgo();
             }
         }
+    }
+}
+
+/// One who waits for something else than a slot.
+pub(crate) struct Outside<'a>(&'a AtomicUsize);
+
+impl Drop for Outside<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

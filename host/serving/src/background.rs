@@ -49,8 +49,8 @@ impl Servable {
             .map_err(|mismatch| BackgroundError::Inputs(mismatch.to_string()))?;
         let priority = Priority::BACKGROUND;
         let asking = Asking { priority: priority.0, deadline: None, service_time: None };
+        let resident = self.resident().await?;
         let place = self.background.enter(asking).await?;
-        let resident = self.resident_within(Duration::MAX).await?;
         let options = CallOptions { timeout, priority };
         let answer = resident.plugin.predict(&self.signature, inputs, Vec::new(), options).await;
         drop(place);

@@ -8,7 +8,7 @@ use modelhost_registry::Model;
 
 use crate::error::Error;
 use crate::host::{ModelHost, deployed_version};
-use crate::live::{Deployed, LiveModel};
+use crate::live::LiveModel;
 use crate::operate::finish;
 use crate::residency::Resident;
 use crate::servable::Servable;
@@ -69,7 +69,7 @@ impl ModelHost {
             return Ok(generation);
         };
         let deployed = loaded.as_ref().map(|(servable, _)| servable.clone());
-        live.set(record, deployed.map_or(Deployed::Nothing, Deployed::Ready));
+        live.set(record, deployed);
         let servables: Vec<Arc<Servable>> = live.servables.lock().values().cloned().collect();
         for servable in servables {
             match loaded.as_ref().filter(|(deployed, _)| Arc::ptr_eq(deployed, &servable)) {

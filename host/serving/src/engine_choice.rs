@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use modelhost_core::{Digest, EngineCandidate, EngineChoice, EngineName};
-use modelhost_inference::{Engines, Graph, GraphCache};
+use modelhost_inference::{Engines, Graph, GraphCache, Priority};
 use modelhost_runtime::{NamedTensors, Runtime};
 
 use crate::difference::difference;
@@ -61,7 +61,7 @@ impl Contest<'_> {
     pub(crate) fn decide(mut self, runtime: &Runtime, handle: &tokio::runtime::Handle) -> EngineChoice {
         let mut entrants = entrants(runtime.graph_cache(), &self);
         let run = |graph: &Arc<Graph>, inputs: NamedTensors| {
-            let computed = handle.block_on(runtime.compute(graph, inputs, RUN_TIMEOUT));
+            let computed = handle.block_on(runtime.compute(graph, inputs, RUN_TIMEOUT, Priority::default()));
             computed.map_err(|error| error.to_string())
         };
         let Verdict { engine, reason, max_difference } = self.judge(&mut entrants, &run);
@@ -254,13 +254,9 @@ fn fastest(entrants: &[Entrant]) -> (EngineName, String) {
     };
     let times: Vec<String> =
         timed().map(|(engine, time)| format!("{engine} {} µs", microseconds(time))).collect();
-    let is_left = engine != EngineName::Tract;
     let least = timed().map(|(_, time)| time).min();
     let is_least = timed().any(|(timed, time)| timed == engine && Some(time) == least);
-    let why = match (is_left, is_least) {
-        (_, true) => "it is the fastest",
-        _ => "no other is faster by a tenth",
-    };
+    let why = if is_least { "it is the fastest" } else { "no other is faster by a tenth" };
     (engine, format!("{why}: {}", times.join(", ")))
 }
 
@@ -327,6 +323,10 @@ mod tests {
 
         fn resident_bytes(&self) -> u64 {
             0
+        }
+
+        fn time_follows_from_extents(&self) -> bool {
+            true
         }
 
         fn rows_are_independent(&self) -> bool {

@@ -15,13 +15,14 @@ use tokio::task::JoinSet;
 use crate::admission::Slots;
 use crate::configuration::Defaults;
 use crate::error::Error;
-use crate::live::{Deployed, LiveModel, LiveModels, VersionSelector, unknown_model};
+use crate::live::{LiveModel, LiveModels, VersionSelector, unknown_model};
 use crate::loader::Loader;
 use crate::operating_system;
 use crate::residency::{Limits, Residency};
 use crate::servable::Servable;
 use crate::settings::{ServingSettings, Settings};
 use crate::statistics::Statistics;
+use crate::verdicts::Verdicts;
 
 /// A host: everything that the HTTP API offers, without HTTP.
 pub struct ModelHost {
@@ -61,13 +62,20 @@ impl ModelHost {
         let residency = Residency::new(limits, runtime.graph_cache().clone());
         let registry = Arc::new(registry);
         let host = Arc::new(ModelHost {
-            loader: Arc::new(Loader { registry, runtime: runtime.clone(), compiler, statistics, residency }),
+            loader: Arc::new(Loader {
+                registry,
+                runtime: runtime.clone(),
+                compiler,
+                statistics,
+                residency,
+                verdicts: Verdicts::default(),
+            }),
             live: LiveModels::new(defaults, slots, runtime),
             settings: settings.serving,
             metrics,
         });
         host.restore().await?;
-        evict_what_is_idle(&host.loader);
+        tidy(&host.loader);
         Ok(host)
     }
 
@@ -173,26 +181,24 @@ impl ModelHost {
     }
 
     /// Shows a model with what is deployed of it, which is not in memory yet.
-    fn show(&self, record: Model) -> Option<(Arc<LiveModel>, Arc<Servable>)> {
+    fn show(&self, record: Model) -> Option<Arc<Servable>> {
         let live = self.live.get_or_add(&record.name);
         let version = deployed_version(record.deployment.as_ref()).and_then(|number| record.version(number));
         let servable = version.map(|version| self.loader.servable(&live, version));
-        let deployed = servable.clone().map_or(Deployed::Nothing, Deployed::Ready);
-        live.set(Some(record), deployed);
-        Some((live, servable?))
+        live.set(Some(record), servable.clone());
+        servable
     }
 
     /// Loads as many of these as there is room for; the rest is loaded when it is asked for.
-    async fn load_deployed(&self, deployed: &Mutex<impl Iterator<Item = (Arc<LiveModel>, Arc<Servable>)>>) {
+    async fn load_deployed(&self, deployed: &Mutex<impl Iterator<Item = Arc<Servable>>>) {
         loop {
-            let Some((live, servable)) = deployed.lock().next() else { return };
+            let Some(servable) = deployed.lock().next() else { return };
             if !self.loader.residency.has_room_for(servable.expected_bytes()) {
-                return;
+                continue;
             }
             if let Err(error) = servable.make_ready().await {
                 let Servable { model, version, .. } = &*servable;
                 tracing::error!(%model, %version, %error, "deployed version does not load");
-                live.set(live.state().record.as_deref().cloned(), Deployed::Failed(error));
             }
         }
     }
@@ -207,16 +213,16 @@ fn limits_of(settings: &ServingSettings) -> Limits {
     }
 }
 
-/// Looks for what is idle for as long as the host lives, where idle versions are to leave memory.
-fn evict_what_is_idle(loader: &Arc<Loader>) {
-    let Some(interval) = loader.residency.idle_check_interval() else { return };
+/// Keeps the plugins in memory within their limits for as long as the host lives.
+fn tidy(loader: &Arc<Loader>) {
+    let interval = loader.residency.tidying_interval();
     let loader = Arc::downgrade(loader);
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(interval).await;
             let Some(loader) = loader.upgrade() else { return };
             // Dropping plugins blocks.
-            let _ = tokio::task::spawn_blocking(move || loader.residency.evict_idle()).await;
+            let _ = tokio::task::spawn_blocking(move || loader.residency.tidy()).await;
         }
     });
 }

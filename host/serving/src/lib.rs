@@ -26,6 +26,7 @@ mod statistics;
 mod statistics_report;
 mod totals;
 mod upload;
+mod verdicts;
 mod warm_up;
 
 pub use background::{BackgroundError, VersionHold};

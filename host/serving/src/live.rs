@@ -61,19 +61,8 @@ pub(crate) struct LiveModel {
 pub(crate) struct LiveState {
     pub(crate) record: Option<Arc<Model>>,
     aliases: BTreeMap<AliasName, VersionNumber>,
-    deployed: Deployed,
-}
-
-/// What answers requests that name no version.
-#[derive(Clone, Default)]
-pub(crate) enum Deployed {
-    /// No revision yet.
-    #[default]
-    Nothing,
-    /// This version.
-    Ready(Arc<Servable>),
-    /// A version that could not be loaded, with the reason.
-    Failed(Error),
+    /// What answers requests that name no version. None: no revision yet.
+    deployed: Option<Arc<Servable>>,
 }
 
 impl LiveModels {
@@ -145,7 +134,7 @@ impl LiveModel {
     }
 
     /// Shows a new record and what answers under it. What the record configures holds from now on.
-    pub(crate) fn set(&self, record: Option<Model>, deployed: Deployed) {
+    pub(crate) fn set(&self, record: Option<Model>, deployed: Option<Arc<Servable>>) {
         let nothing = ModelConfiguration::default();
         let before = self.state();
         let configured =
@@ -166,24 +155,18 @@ impl LiveState {
     /// The version that answers by default.
     ///
     /// # Errors
-    /// [`ErrorCode::Unavailable`] where nothing is deployed or it could not be loaded.
+    /// [`ErrorCode::Unavailable`] where nothing is deployed.
     pub(crate) fn deployed(&self, name: &ModelName) -> Result<Arc<Servable>, Error> {
-        match &self.deployed {
-            Deployed::Ready(servable) => Ok(servable.clone()),
-            Deployed::Failed(error) => Err(Error::new(ErrorCode::Unavailable, error.message.clone())),
-            Deployed::Nothing => Err(Error::new(
-                ErrorCode::Unavailable,
-                format!("model {name} has no deployed version: deploy one, or ask for a version by number"),
-            )),
-        }
+        self.deployed.clone().ok_or_else(|| {
+            let message =
+                format!("model {name} has no deployed version: deploy one, or ask for a version by number");
+            Error::new(ErrorCode::Unavailable, message)
+        })
     }
 
     /// The deployed version, if it has this number.
     pub(crate) fn deployed_with(&self, number: VersionNumber) -> Option<Arc<Servable>> {
-        match &self.deployed {
-            Deployed::Ready(servable) if servable.version == number => Some(servable.clone()),
-            _ => None,
-        }
+        self.deployed.clone().filter(|servable| servable.version == number)
     }
 
     /// The number that an alias points at.

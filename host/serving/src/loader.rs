@@ -17,6 +17,7 @@ use crate::residency::{Residency, Resident};
 use crate::samples::{Sample, read_samples};
 use crate::servable::Servable;
 use crate::statistics::Statistics;
+use crate::verdicts::{Verdict, Verdicts};
 use crate::warm_up::{Effort, warm_up};
 
 /// Loads versions.
@@ -26,6 +27,7 @@ pub(crate) struct Loader {
     pub(crate) compiler: Compiler,
     pub(crate) statistics: Statistics,
     pub(crate) residency: Residency,
+    pub(crate) verdicts: Verdicts,
 }
 
 impl Loader {
@@ -59,12 +61,16 @@ impl Loader {
     ) -> Result<Arc<Resident>, Error> {
         let started = Instant::now();
         let compiled = self.compiled(version).await?;
+        self.examine_unknown(version, preference).await?;
+        let wanted: Vec<WantedGraph> =
+            version.graphs.iter().map(|graph| self.wanted(graph, preference)).collect();
         let runtime = self.runtime.clone();
         let registry = self.registry.clone();
         let origin = format!("{model}/{}", version.number);
         let record = version.clone();
         let loading = tokio::task::spawn_blocking(move || {
-            let graphs = graphs_of(&registry, &runtime, &record, preference)?;
+            let load = |graph: &WantedGraph| Ok((graph.name.clone(), graph.load(&runtime)?));
+            let graphs: Graphs = wanted.iter().map(load).collect::<Result<_, Error>>()?;
             // SAFETY: the file lies in the data folder, which only this user can write; it was put there,
             // whole, by `store_compiled` from what the compiling process wrote.
             let plugin = unsafe { Plugin::load(runtime, &compiled, graphs, &origin) }.map_err(Error::from)?;
@@ -88,21 +94,49 @@ impl Loader {
         version: &Version,
         engine: EngineName,
     ) -> Result<Vec<Arc<Graph>>, Error> {
-        let (runtime, registry, record) = (self.runtime.clone(), self.registry.clone(), version.clone());
-        let load = move |graph: &GraphArtifact| {
-            let path = registry.artifacts().graph_path(&graph.digest);
-            let name = &graph.description.name;
-            let refused = |reason: &dyn std::fmt::Display| {
-                let message = format!("graph {name:?} does not run on {engine}: {reason}");
-                Error::new(ErrorCode::Unprocessable, message)
-            };
-            if unable(graph).contains(&engine) {
-                return Err(refused(&"it refused the graph when it was uploaded"));
-            }
-            let loaded = runtime.graph_cache().get_or_load(&graph.digest, engine, || std::fs::read(&path));
-            loaded.map_err(|error| refused(&error))
+        let preference = EnginePreference::from(engine);
+        self.examine_unknown(version, preference).await?;
+        let only = |graph| WantedGraph { others: Vec::new(), ..self.wanted(graph, preference) };
+        let wanted: Vec<WantedGraph> = version.graphs.iter().map(only).collect();
+        let runtime = self.runtime.clone();
+        let load = move || wanted.iter().map(|graph| graph.load(&runtime)).collect();
+        tokio::task::spawn_blocking(load).await?
+    }
+
+    /// The graph of a version, to be loaded on the engine that is preferred or else was chosen for it.
+    fn wanted(&self, graph: &GraphArtifact, preference: EnginePreference) -> WantedGraph {
+        let engines = self.runtime.graph_cache().engines();
+        let wanted = wanted_engine(graph, preference);
+        let rest = EngineName::ALL.into_iter().filter(|engine| Some(*engine) != wanted);
+        let with_verdict = |engine| {
+            let unknown = || Err("it was never tried with the graph".to_owned());
+            (engine, self.verdicts.of(graph, engine, engines).unwrap_or_else(unknown))
         };
-        tokio::task::spawn_blocking(move || record.graphs.iter().map(load).collect()).await?
+        WantedGraph {
+            name: graph.description.name.clone(),
+            digest: graph.digest,
+            path: self.registry.artifacts().graph_path(&graph.digest),
+            first: wanted.map(with_verdict),
+            others: rest.map(with_verdict).collect(),
+        }
+    }
+
+    /// Tries the graphs with an engine that is wanted and was never tried with them, under the limits of an upload.
+    async fn examine_unknown(&self, version: &Version, preference: EnginePreference) -> Result<(), Error> {
+        let engines = self.runtime.graph_cache().engines();
+        let unknown = version.graphs.iter().find_map(|graph| {
+            let engine = wanted_engine(graph, preference)?;
+            self.verdicts.of(graph, engine, engines).is_none().then_some(engine)
+        });
+        let Some(engine) = unknown else { return Ok(()) };
+        tracing::info!(digest = %version.digest, %engine, "examining again: this engine was not tried with its graphs");
+        let component = self.registry.artifacts().component_path(&version.digest);
+        let output = staging_folder(&self.registry)?;
+        match self.compiler.compile(&component, output.path()).await {
+            Ok(examination) => self.verdicts.learn(&examination.graphs),
+            Err(error) => self.verdicts.learn_failure(&version.graphs, engine, &error.to_string()),
+        }
+        Ok(())
     }
 
     /// Where the compiled code is; compiles where there is none for this host.
@@ -142,63 +176,49 @@ fn samples_of(registry: &Registry, version: &Version) -> Vec<Sample> {
     })
 }
 
-/// The engines that refused a graph when it was uploaded.
-fn unable(graph: &GraphArtifact) -> Vec<EngineName> {
-    let candidates = graph.engine_choice.iter().flat_map(|choice| &choice.candidates);
-    candidates.filter(|candidate| candidate.error.is_some()).map(|candidate| candidate.engine).collect()
+fn wanted_engine(graph: &GraphArtifact, preference: EnginePreference) -> Option<EngineName> {
+    preference.engine().or(graph.engine_choice.as_ref().map(|choice| choice.engine))
 }
 
-/// The graphs of a version, from their files or from the cache.
-fn graphs_of(
-    registry: &Registry,
-    runtime: &Runtime,
-    version: &Version,
-    preference: EnginePreference,
-) -> Result<Graphs, Error> {
-    let load = |graph: &GraphArtifact| {
-        let path = registry.artifacts().graph_path(&graph.digest);
-        let chosen = graph.engine_choice.as_ref();
-        let wanted = preference.engine().or(chosen.map(|choice| choice.engine));
-        let name = &graph.description.name;
-        Ok((name.clone(), load_graph(runtime, name, &graph.digest, &path, wanted, &unable(graph))?))
-    };
-    version.graphs.iter().map(load).collect()
+/// A graph to be loaded, and what is known of the engines.
+pub(crate) struct WantedGraph {
+    pub(crate) name: String,
+    pub(crate) digest: Digest,
+    /// Its file.
+    pub(crate) path: PathBuf,
+    /// The engine that is to run it, if there is one.
+    pub(crate) first: Option<(EngineName, Verdict)>,
+    /// Those that may run it where that one does not, in this order.
+    pub(crate) others: Vec<(EngineName, Verdict)>,
 }
 
-/// Loads a graph, or finds it in the cache: on the engine that is wanted, or else on another one that is there. It is not
-/// given to those that are known to be `unable`: they refused it under limits that there are none of here.
-pub(crate) fn load_graph(
-    runtime: &Runtime,
-    name: &str,
-    digest: &Digest,
-    path: &Path,
-    wanted: Option<EngineName>,
-    unable: &[EngineName],
-) -> Result<Arc<Graph>, Error> {
-    let load = |engine| runtime.graph_cache().get_or_load(digest, engine, || std::fs::read(path));
-    let mut refusals = Vec::new();
-    let rest = EngineName::ALL.into_iter().filter(|engine| Some(*engine) != wanted);
-    for engine in wanted.into_iter().chain(rest) {
-        if unable.contains(&engine) {
-            refusals.push(format!("{engine}: it refused the graph when it was uploaded"));
-            continue;
-        }
-        match load(engine) {
-            Ok(graph) => {
-                if let Some(wanted) = wanted.filter(|wanted| *wanted != engine) {
-                    let reason = refusals.join("; ");
-                    tracing::warn!(graph = %name, %wanted, used = %engine, reason, "a graph runs on another engine");
+impl WantedGraph {
+    /// Loads it, or finds it in the cache: on the first of its engines that takes it.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Unprocessable`] where none does, with the reasons of each.
+    pub(crate) fn load(&self, runtime: &Runtime) -> Result<Arc<Graph>, Error> {
+        let name = &self.name;
+        let load =
+            |engine| runtime.graph_cache().get_or_load(&self.digest, engine, || std::fs::read(&self.path));
+        let mut refusals = Vec::new();
+        for (engine, verdict) in self.first.iter().chain(&self.others) {
+            let loaded = verdict.clone().and_then(|()| load(*engine).map_err(|error| error.to_string()));
+            match loaded {
+                Ok(graph) => {
+                    if let Some((wanted, _)) = self.first.as_ref().filter(|(wanted, _)| wanted != engine) {
+                        let reason = refusals.join("; ");
+                        tracing::warn!(graph = %name, %wanted, used = %engine, reason, "a graph runs on another engine");
+                    }
+                    return Ok(graph);
                 }
-                return Ok(graph);
+                Err(reason) => refusals.push(format!("{engine}: {reason}")),
             }
-            Err(error) => refusals.push(format!("{engine}: {error}")),
         }
+        let where_to = if self.others.is_empty() { "as it is wanted" } else { "on any engine of this host" };
+        let message = format!("graph {name:?} does not run {where_to}: {}", refusals.join("; "));
+        Err(Error::new(ErrorCode::Unprocessable, message))
     }
-    let refusals = refusals.join("; ");
-    Err(Error::new(
-        ErrorCode::Unprocessable,
-        format!("graph {name:?} runs on no engine of this host: {refusals}"),
-    ))
 }
 
 /// A folder for the compiling process, on the same file system as the artifacts.

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use modelhost_core::{AliasName, ErrorCode, ModelName, VersionNumber};
+use modelhost_core::{AliasName, ModelName, VersionNumber};
 use modelhost_registry::{DeploymentChange, Model, Registry, RegistryError, Revision, TrafficShare, Version};
 
 use crate::background::refuse_if_held;
 use crate::error::Error;
 use crate::host::{ModelHost, deployed_version};
-use crate::live::{Deployed, LiveModel, VersionSelector, unknown_model};
+use crate::live::{LiveModel, VersionSelector};
 
 /// Who changes something, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl ModelHost {
     /// Restores an earlier revision, as a new one: the one before, or the one with that number.
     ///
     /// # Errors
-    /// No such revision, a version that was deleted, or another generation than `expected`.
+    /// No such revision, a version that was deleted or does not load, or another generation than `expected`.
     pub async fn rollback(
         self: &Arc<Self>,
         name: &ModelName,
@@ -104,6 +104,9 @@ impl ModelHost {
         let host = self.clone();
         finish(async move {
             let _changing = live.changing.lock().await;
+            let name = live.name.clone();
+            let target = host.with_registry(move |registry| registry.rollback_target(&name, to)).await?;
+            host.load_all(&live, &target.traffic).await?;
             let name = live.name.clone();
             let roll_back =
                 move |registry: &Registry| registry.rollback(&name, to, author.by, author.comment, expected);
@@ -200,18 +203,14 @@ impl ModelHost {
         let record = self.read_record(&live.name).await?;
         let revision = record.as_ref().and_then(|record| record.deployment.as_ref());
         let Some(number) = deployed_version(revision) else {
-            live.set(record, Deployed::Nothing);
+            live.set(record, None);
             return Ok(());
         };
         let version = record.as_ref().and_then(|record| record.version(number)).ok_or_else(|| {
             Error::internal(format!("deployed version {number} of {} has no record", live.name))
         })?;
         let servable = self.loader.servable(live, version);
-        let deployed = match servable.make_ready().await {
-            Ok(()) => Deployed::Ready(servable),
-            Err(error) => Deployed::Failed(error),
-        };
-        live.set(record, deployed);
+        live.set(record, Some(servable));
         Ok(())
     }
 
@@ -247,16 +246,6 @@ impl ModelHost {
     /// Whether a version is the one that answers now.
     pub(crate) fn is_deployed(&self, name: &ModelName, version: VersionNumber) -> bool {
         self.live.get(name).is_some_and(|live| live.state().deployed_with(version).is_some())
-    }
-
-    /// The newest revision of a model's deployment, and the generation of the model.
-    ///
-    /// # Errors
-    /// [`ErrorCode::NotFound`] for an unknown model, or one that was never deployed.
-    pub async fn deployment(&self, name: &ModelName) -> Result<(Revision, u64), Error> {
-        let record = self.live_model(name)?.state().record.clone().ok_or_else(|| unknown_model(name))?;
-        let none = || Error::new(ErrorCode::NotFound, format!("model {name} has no deployment yet"));
-        Ok((record.deployment.clone().ok_or_else(none)?, record.generation))
     }
 }
 

@@ -16,6 +16,9 @@ use crate::servable::Servable;
 /// small plugins.
 const BYTES_OF_A_PLUGIN: u64 = 96 << 10;
 
+/// How often to look for what may go, at least.
+const TIDYING: Duration = Duration::from_secs(1);
+
 /// The plugins in memory.
 pub(crate) struct Residency {
     limits: Limits,
@@ -56,6 +59,11 @@ impl Drop for Resident {
     fn drop(&mut self) {
         self.tally.bytes.fetch_sub(self.code_bytes + BYTES_OF_A_PLUGIN, Relaxed);
         self.tally.plugins.fetch_sub(1, Relaxed);
+        // Dropping a plugin blocks, and the last one to hold this may be on a thread that reads sockets.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let plugin = self.plugin.clone();
+            runtime.spawn_blocking(move || drop(plugin));
+        }
     }
 }
 
@@ -99,8 +107,13 @@ impl Residency {
         if !loaded.iter().any(|other| std::ptr::eq(other.as_ptr(), Arc::as_ptr(servable))) {
             loaded.push(Arc::downgrade(servable));
         }
+        self.make_room(&loaded, Some(servable));
+    }
+
+    /// Lets those go that were not asked for the longest, where there are too many; not the newest one.
+    fn make_room(&self, loaded: &[Weak<Servable>], newest: Option<&Arc<Servable>>) {
         let mut candidates: Vec<Arc<Servable>> = loaded.iter().filter_map(Weak::upgrade).collect();
-        candidates.retain(|other| !Arc::ptr_eq(other, servable));
+        candidates.retain(|other| newest.is_none_or(|newest| !Arc::ptr_eq(other, newest)));
         candidates.sort_by_cached_key(|other| std::cmp::Reverse(other.last_used()));
         while self.is_over_budget() {
             let Some(oldest) = candidates.pop() else { return };
@@ -110,8 +123,14 @@ impl Residency {
         }
     }
 
-    /// Evicts what was not asked for in a while, where that is wanted.
-    pub(crate) fn evict_idle(&self) {
+    /// Evicts what there was no room for when it was loaded, because all others were busy, and what was not asked for in a
+    /// while, where that is wanted.
+    pub(crate) fn tidy(&self) {
+        if self.is_over_budget() {
+            let loaded = self.loaded.lock();
+            let newest = loaded.iter().filter_map(Weak::upgrade).max_by_key(|servable| servable.last_used());
+            self.make_room(&loaded, newest.as_ref());
+        }
         let Some(idle) = self.limits.idle else { return };
         let idle = u64::try_from(idle.as_micros()).unwrap_or(u64::MAX);
         let now = self.now();
@@ -123,10 +142,10 @@ impl Residency {
         }
     }
 
-    /// How often it is worth to look for what is idle.
-    pub(crate) fn idle_check_interval(&self) -> Option<Duration> {
+    /// How often it is worth to look for what may go.
+    pub(crate) fn tidying_interval(&self) -> Duration {
         let shortest = Duration::from_millis(100);
-        self.limits.idle.map(|idle| (idle / 4).clamp(shortest, Duration::from_secs(60)))
+        self.limits.idle.map_or(TIDYING, |idle| (idle / 4).clamp(shortest, TIDYING))
     }
 
     fn is_over_budget(&self) -> bool {

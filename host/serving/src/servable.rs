@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use modelhost_core::{
-    Digest, EnginePreference, ErrorCode, ModelConfiguration, ModelName, Parameter, Signature,
-    TensorDescription, VersionNumber,
+    Digest, EnginePreference, ErrorCode, ModelConfiguration, ModelName, Parameter, Signature, TensorDescription,
+    VersionNumber,
 };
 use modelhost_inference::Priority;
 use modelhost_registry::Version;
 use modelhost_runtime::{CallError, CallOptions, NamedTensors, Share};
 use serde::Serialize;
 
-use crate::admission::{Admission, Asking};
+use crate::admission::{Admission, Asking, Place};
 use crate::error::Error;
 use crate::estimate::Estimate;
 use crate::live::LiveModel;
@@ -188,14 +188,14 @@ impl Servable {
         TensorDescription::check_all(&self.signature.inputs, "input", &inputs).map_err(|mismatch| {
             Error::new(ErrorCode::InvalidArgument, mismatch.to_string()).about(&self.model)
         })?;
+        times.rows = rows(&self.signature, &inputs);
         let arrived = Instant::now();
         let deadline = options.timeout.and_then(|timeout| arrived.checked_add(timeout));
         let budget = options.timeout.unwrap_or(Duration::MAX);
         let priority = Priority::of_request(options.priority);
         let asking = Asking { priority: priority.0, deadline, service_time: self.service_time.get() };
-        let place = self.admission.enter(asking).await.map_err(|error| error.about(&self.model))?;
+        let (place, resident) = self.enter(asking).await.map_err(|error| error.about(&self.model))?;
         times.queue = arrived.elapsed();
-        let resident = self.resident_within(budget.saturating_sub(times.queue)).await?;
         let timeout = budget.saturating_sub(arrived.elapsed());
         let began = Instant::now();
         let options = CallOptions { timeout, priority };
@@ -212,14 +212,37 @@ impl Servable {
         Ok(answer.outputs)
     }
 
-    pub(crate) async fn resident_within(self: &Arc<Self>, budget: Duration) -> Result<Arc<Resident>, Error> {
-        if let Some(resident) = self.resident_now() {
-            return Ok(resident);
+    /// Its plugin, loaded where it is not in memory.
+    pub(crate) async fn resident(self: &Arc<Self>) -> Result<Arc<Resident>, Error> {
+        match self.resident_now() {
+            Some(resident) => Ok(resident),
+            None => self.load_before(None).await,
         }
+    }
+
+    /// Waits for a slot, and for the plugin to be in memory: without a slot, which others can use meanwhile.
+    async fn enter(self: &Arc<Self>, asking: Asking) -> Result<(Place, Arc<Resident>), Error> {
+        // Held, so that it is not evicted while the request waits.
+        let loaded = match self.resident_now() {
+            Some(resident) => resident,
+            None => {
+                let _outside = self.admission.wait_outside()?;
+                self.load_before(asking.deadline).await?
+            }
+        };
+        let place = self.admission.enter(asking).await?;
+        // It may have been replaced since.
+        Ok((place, self.resident_now().unwrap_or(loaded)))
+    }
+
+    async fn load_before(self: &Arc<Self>, deadline: Option<Instant>) -> Result<Arc<Resident>, Error> {
         let late =
             || Error::new(ErrorCode::DeadlineExceeded, "the deadline passed while the version was loaded");
-        let loaded = tokio::time::timeout(budget, self.load(Effort::BRIEF)).await;
-        loaded.unwrap_or_else(|_| Err(late())).map_err(|error| unavailable(error).about(&self.model))
+        let loaded = match deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), self.load(Effort::BRIEF)).await,
+            None => Ok(self.load(Effort::BRIEF).await),
+        };
+        loaded.unwrap_or_else(|_| Err(late())).map_err(unavailable)
     }
 
     fn resident_now(&self) -> Option<Arc<Resident>> {
@@ -283,9 +306,13 @@ impl Servable {
             return Err(error.clone());
         }
         match self.load_as_configured(effort).await {
-            Ok(resident) => {
+            Ok((resident, preference)) => {
                 *last_failure = None;
                 self.take(&resident);
+                if self.configuration.load().engine != preference {
+                    // Configured in this very moment. The next request loads it as it is wanted now.
+                    self.evict();
+                }
                 Ok(resident)
             }
             Err(error) => {
@@ -296,12 +323,12 @@ impl Servable {
     }
 
     /// Once more where another engine was configured meanwhile.
-    async fn load_as_configured(&self, effort: Effort) -> Result<Arc<Resident>, Error> {
+    async fn load_as_configured(&self, effort: Effort) -> Result<(Arc<Resident>, EnginePreference), Error> {
         loop {
             let preference = self.configuration.load().engine;
             let resident = self.load_for(preference, effort).await?;
             if self.configuration.load().engine == preference {
-                return Ok(resident);
+                return Ok((resident, preference));
             }
         }
     }
@@ -380,6 +407,17 @@ impl Servable {
     pub(crate) fn retire(&self) {
         self.is_deleted.store(true, Relaxed);
         self.evict();
+    }
+}
+
+/// The rows of a request: the first extent of its inputs, where the signature leaves that free for all of them and they
+/// agree; else the request counts as one.
+fn rows(signature: &Signature, inputs: &NamedTensors) -> u64 {
+    let are_free = signature.inputs.iter().all(|input| input.shape.first() == Some(&-1));
+    let mut extents = inputs.iter().map(|(_, tensor)| tensor.shape().first().copied());
+    match extents.next().flatten() {
+        Some(first) if are_free && extents.all(|extent| extent == Some(first)) => first,
+        _ => 1,
     }
 }
 

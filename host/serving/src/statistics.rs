@@ -29,7 +29,7 @@ pub(crate) struct Statistics {
     compute_infer_us: CounterVec,
     compute_output_us: CounterVec,
     load_seconds: prometheus::GaugeVec,
-    /// Of every version that was loaded since the start, and not deleted.
+    /// Of every version that was shown since the start, and not deleted.
     totals: Mutex<HashMap<(ModelName, VersionNumber), Arc<Totals>>>,
     loads: CounterVec,
     is_loaded: IntGaugeVec,
@@ -51,6 +51,8 @@ pub struct RequestTimes {
     pub compute_output: Duration,
     /// Executions of graphs: none where another request of the same batch counts for them.
     pub executions: u32,
+    /// Rows of the request: a batch of several counts for each.
+    pub rows: u64,
 }
 
 /// The handles of one version.
@@ -177,12 +179,12 @@ impl Statistics {
         }
     }
 
-    /// Whether the version was loaded since the start.
+    /// Whether anything can be counted of the version: it was deployed or asked for since the start.
     pub(crate) fn is_counted(&self, model: &ModelName, version: VersionNumber) -> bool {
         self.totals.lock().contains_key(&(model.clone(), version))
     }
 
-    /// What was counted of a version; nothing where it was never loaded. Its memory is for others to say.
+    /// What was counted of a version; nothing where it was neither deployed nor asked for. Its memory is for others to say.
     pub(crate) fn report(&self, model: &ModelName, version: VersionNumber) -> VersionStatistics {
         let totals = self.totals.lock().get(&(model.clone(), version)).cloned();
         let labels = [model.to_string(), version.to_string()];
@@ -247,7 +249,7 @@ impl ModelStatistics {
 
     pub(crate) fn record_success(&self, times: &RequestTimes) {
         self.success.inc();
-        self.inferences.inc();
+        self.inferences.inc_by(times.rows);
         self.executions.inc_by(u64::from(times.executions));
         self.request_us.inc_by(microseconds(times.request));
         self.queue_us.inc_by(microseconds(times.queue));

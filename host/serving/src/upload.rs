@@ -8,7 +8,7 @@ use bytes::Bytes;
 use modelhost_core::{Digest, EngineChoice, EngineName, ErrorCode, Hasher, ModelName};
 use modelhost_registry::{GraphArtifact, NewVersion, Registry, Revision, TrafficShare, Version};
 use modelhost_runtime::{
-    Computation, Examination, ExaminedGraph, Graphs, NamedTensors, Plugin, Runtime, examine,
+    Computation, EngineVerdict, Examination, ExaminedGraph, Graphs, NamedTensors, Plugin, Runtime, examine,
 };
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::engine_choice::Contest;
 use crate::error::Error;
 use crate::host::ModelHost;
-use crate::loader::{load_graph, staged_file, staging_folder};
+use crate::loader::{WantedGraph, staged_file, staging_folder};
 use crate::made_up::made_up_inputs;
 use crate::operate::{Authorship, finish};
 use crate::samples::read_samples;
@@ -294,8 +294,15 @@ fn graphs_aside(runtime: &Runtime, folder: &Path, examined: &Examination) -> Res
     let load = |graph: &ExaminedGraph| {
         let name = &graph.description.name;
         let path = examine::graph_file(folder, graph);
-        let unable: Vec<EngineName> = refusals(graph).into_iter().map(|(engine, _)| engine).collect();
-        Ok((name.clone(), load_graph(runtime, name, &graph.digest, &path, None, &unable)?))
+        let verdict = |verdict: &EngineVerdict| (verdict.engine, verdict.error.clone().map_or(Ok(()), Err));
+        let graph = WantedGraph {
+            name: name.clone(),
+            digest: graph.digest,
+            path,
+            first: None,
+            others: graph.engines.iter().map(verdict).collect(),
+        };
+        Ok((name.clone(), graph.load(runtime)?))
     };
     examined.graphs.iter().map(load).collect()
 }

@@ -83,7 +83,7 @@ async fn run_sample(
 async fn run_graphs(plugin: &Plugin, timeout: Duration) {
     for (name, graph) in plugin.graphs() {
         let Some(inputs) = made_up_inputs(graph.inputs()) else { continue };
-        if let Err(error) = plugin.runtime().compute(graph, inputs, timeout).await {
+        if let Err(error) = plugin.runtime().compute(graph, inputs, timeout, LOWEST).await {
             tracing::debug!(graph = %name, %error, "a graph refused made-up inputs");
         }
     }

@@ -42,7 +42,7 @@ pub fn run(arguments: &Stats, session: &Session) -> Result<(), Failure> {
 fn describe(answer: &Answer) -> Result<String, Failure> {
     let Statistics { model_stats } = answer.read()?;
     if model_stats.is_empty() {
-        return Ok("nothing was loaded since the host started".to_owned());
+        return Ok("nothing was deployed or asked for since the host started".to_owned());
     }
     let header = [
         "model",

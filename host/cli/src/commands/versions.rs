@@ -142,9 +142,13 @@ fn describe(answer: &Answer) -> Result<String, Failure> {
     Ok(parts.join("\n\n"))
 }
 
-/// The engine that was chosen, and why.
+/// The engine that was chosen, why, and why others do not run the graph.
 fn engine(choice: &EngineChoice) -> String {
-    format!("{}: {}", choice.engine, choice.reason)
+    let refused = choice.candidates.iter().filter_map(|candidate| {
+        let error = candidate.error.as_ref()?;
+        Some(format!("; {} does not run it: {error}", candidate.engine))
+    });
+    format!("{}: {}{}", choice.engine, choice.reason, refused.collect::<String>())
 }
 
 /// A table of what a version takes and answers.

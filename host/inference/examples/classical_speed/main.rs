@@ -18,6 +18,10 @@ use prost::Message;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, TensorProto};
 
+/// As the host has it: intermediate tensors come and go with every run.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Rows of a run. Inputs are repeated where they have fewer.
 const BATCHES: [usize; 3] = [1, 16, 1000];
 

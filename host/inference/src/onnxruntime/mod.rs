@@ -55,8 +55,8 @@ impl OnnxRuntimeEngine {
     fn load_here(&self, onnx: &[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError> {
         let model = model::Model::new(onnx)?;
         // The library does not say which values an operator looks at.
-        let rows_are_independent = TractEngine::new().rows_are_independent(onnx);
-        Ok(Arc::new(Session::load(self.library.clone(), model, rows_are_independent)?))
+        let proven = TractEngine::new().prove(onnx);
+        Ok(Arc::new(Session::load(self.library.clone(), model, proven)?))
     }
 }
 

@@ -14,6 +14,7 @@ use super::model::Model;
 use super::native::{SessionHandle, SessionOptions, TypeInfo, checked};
 use super::tensors;
 use crate::engine::{ExecutableGraph, LoadError, RunError, RunLimits};
+use crate::tract::Proven;
 
 /// The most that a graph may take when it is loaded, beside a multiple of its file: a few bytes can ask for a constant
 /// of any size.
@@ -37,7 +38,7 @@ pub(super) struct Session {
     symbols: Vec<Vec<Option<String>>>,
     longest_text: Option<usize>,
     resident_bytes: u64,
-    rows_are_independent: bool,
+    proven: Proven,
 }
 
 /// Names as the library wants them.
@@ -60,11 +61,7 @@ impl Names {
 
 impl Session {
     /// Loads a checked file, of which it is proven elsewhere or not that its rows are independent.
-    pub(super) fn load(
-        library: Arc<Library>,
-        model: Model,
-        rows_are_independent: bool,
-    ) -> Result<Session, LoadError> {
+    pub(super) fn load(library: Arc<Library>, model: Model, proven: Proven) -> Result<Session, LoadError> {
         let Model { bytes, symbols, longest_text } = model;
         let file_bytes = bytes.len() as u64;
         let limit = file_bytes.saturating_mul(COPIES_OF_WEIGHTS).saturating_add(MAX_CONSTANT_BYTES);
@@ -88,7 +85,7 @@ impl Session {
             symbols,
             longest_text,
             resident_bytes: u64::try_from(account.used).unwrap_or(0).max(file_bytes),
-            rows_are_independent,
+            proven,
         })
     }
 
@@ -153,7 +150,11 @@ impl ExecutableGraph for Session {
     }
 
     fn rows_are_independent(&self) -> bool {
-        self.rows_are_independent
+        self.proven.rows_are_independent
+    }
+
+    fn time_follows_from_extents(&self) -> bool {
+        self.proven.time_follows_from_extents
     }
 
     fn run(&self, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {

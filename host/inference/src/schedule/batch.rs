@@ -9,7 +9,7 @@ use super::call::{Call, Done, SharedRun};
 use crate::compute_error::ComputeError;
 use crate::engine::{RunError, RunLimits};
 use crate::graph::Graph;
-use crate::run::{check_before, run, run_unrecorded};
+use crate::run::{run, run_unrecorded};
 use crate::stacking;
 
 /// Calls that are to run together, in the order in which they go.
@@ -87,7 +87,7 @@ impl Execution<'_> {
     fn without_ended(&self, calls: Vec<Call>) -> Vec<Call> {
         let mut others = Vec::with_capacity(calls.len());
         for call in calls {
-            match check_before(self.graph, call.input_bytes, &call.options.limits) {
+            match call.admitted.check(self.graph, &call.options.limits) {
                 Ok(()) => others.push(call),
                 Err(error) => call.answer(Err(error.into())),
             }

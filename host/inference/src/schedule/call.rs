@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::compute_error::ComputeError;
 use crate::options::ComputeOptions;
+use crate::run::Admitted;
 
 /// What a call is answered.
 pub(crate) type Answer = Result<Done, ComputeError>;
@@ -29,6 +30,7 @@ pub(crate) struct Done {
 pub(crate) struct Call {
     pub(crate) inputs: Vec<Tensor>,
     pub(crate) input_bytes: usize,
+    pub(crate) admitted: Admitted,
     /// The rows that it would bring to a shared run; none if it has to run alone.
     pub(crate) rows: Option<u64>,
     pub(crate) options: ComputeOptions,
@@ -48,25 +50,30 @@ impl Call {
         }
     }
 
-    /// Who no longer listens does not want the answer.
+    /// Who no longer listens does not want the answer. Whoever has it does not need the run any more.
     pub(crate) fn answer(self, answer: Answer) {
+        self.membership.leave();
         let _ = self.answer.send(answer);
     }
 }
 
 /// The shared run that a call is part of, once it is.
 #[derive(Default)]
-pub(crate) struct Membership(OnceLock<Arc<SharedRun>>);
+pub(crate) struct Membership {
+    run: OnceLock<Arc<SharedRun>>,
+    has_left: AtomicBool,
+}
 
 impl Membership {
     pub(crate) fn join(&self, run: Arc<SharedRun>) {
         // A call joins once: it leaves the queue with it.
-        let _ = self.0.set(run);
+        let _ = self.run.set(run);
     }
 
-    /// The caller gave up. A shared run goes on for the others; with the last one it is stopped.
+    /// The caller gave up, or has its answer. A shared run goes on for the others; with the last one it is stopped.
     pub(crate) fn leave(&self) {
-        if let Some(run) = self.0.get()
+        if let Some(run) = self.run.get()
+            && !self.has_left.swap(true, Ordering::Relaxed)
             && run.callers.fetch_sub(1, Ordering::Relaxed) == 1
         {
             run.cancelled.store(true, Ordering::Relaxed);

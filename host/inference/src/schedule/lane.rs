@@ -8,26 +8,42 @@ use std::time::{Duration, Instant};
 use super::batch::Batch;
 use super::call::Call;
 use super::queue::{GraphQueue, Place};
+use crate::caller::CallerThreads;
 use crate::graph::Graph;
 
-/// A graph, for as long as somebody holds it.
-pub(crate) type Key = usize;
-
-pub(crate) fn key(graph: &Arc<Graph>) -> Key {
-    Arc::as_ptr(graph).addr()
+/// What waits together: calls of one graph, and where they run in the turns of their callers, of one model. For as long
+/// as somebody holds both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    graph: usize,
+    turns: usize,
 }
+
+impl Key {
+    pub(crate) fn of(graph: &Arc<Graph>, turns: Option<&Arc<dyn CallerThreads>>) -> Key {
+        Key { graph: Arc::as_ptr(graph).addr(), turns: turns.map_or(0, |turns| Arc::as_ptr(turns).addr()) }
+    }
+
+    /// Whether both are of one graph.
+    pub(crate) fn has_graph_of(self, other: Key) -> bool {
+        self.graph == other.graph
+    }
+}
+
+/// What a run of a graph is charged that was never run.
+const UNKNOWN: Duration = Duration::from_millis(10);
 
 /// The graphs of one lane.
 #[derive(Default)]
 pub(crate) struct Lane {
-    turns: HashMap<Key, Turns>,
+    accounts: HashMap<Key, Account>,
     /// The virtual time at which the last run began.
     clock: u128,
     running: usize,
 }
 
 /// One graph among others.
-struct Turns {
+struct Account {
     queue: GraphQueue,
     /// The time that it used, divided by its weight; never less than the clock when it comes back.
     used: u128,
@@ -53,80 +69,99 @@ pub(crate) struct Charge {
 }
 
 impl Lane {
-    pub(crate) fn push(&mut self, graph: &Arc<Graph>, place: Place, call: Call) {
+    pub(crate) fn push(&mut self, key: Key, graph: &Arc<Graph>, place: Place, call: Call) {
         let clock = self.clock;
-        let turns = self.turns.entry(key(graph)).or_insert_with(|| Turns {
+        let account = self.accounts.entry(key).or_insert_with(|| Account {
             queue: GraphQueue::new(graph.clone()),
             used: clock,
             running: 0,
         });
-        if turns.queue.is_empty() {
+        if account.queue.is_empty() {
             // Nobody saves turns while nothing of it waits.
-            turns.used = turns.used.max(clock);
+            account.used = account.used.max(clock);
         }
-        turns.queue.push(place, call);
+        account.queue.push(place, call);
     }
 
     /// Takes back a call that did not run yet.
     pub(crate) fn remove(&mut self, key: Key, place: Place) -> Option<Call> {
-        let call = self.turns.get_mut(&key)?.queue.remove(place);
+        let call = self.accounts.get_mut(&key)?.queue.remove(place);
         self.forget_idle();
         call
     }
 
-    /// Calls of a graph that wait.
+    /// Calls that wait.
     pub(crate) fn waiting(&self, key: Key) -> usize {
-        self.turns.get(&key).map_or(0, |turns| turns.queue.len())
+        self.accounts.get(&key).map_or(0, |account| account.queue.len())
+    }
+
+    /// Calls of a graph that wait, wherever they will run.
+    pub(crate) fn waiting_for_graph_of(&self, key: Key) -> usize {
+        let same = self.accounts.iter().filter(|(other, _)| other.has_graph_of(key));
+        same.map(|(_, account)| account.queue.len()).sum()
     }
 
     /// Calls of the graph whose turn it is. `longest` bounds what is put together; `at_once` ignores that calls may wait
     /// for others.
     pub(crate) fn take(&mut self, now: Instant, longest: Option<Duration>, at_once: bool) -> Found {
-        let due = |turns: &Turns| turns.queue.due().map(|due| if at_once { now } else { due });
-        let is_due = |turns: &&mut Turns| due(turns).is_some_and(|due| due <= now);
-        let next =
-            self.turns.values_mut().filter(is_due).min_by_key(|turns| (turns.used, turns.queue.arrival()));
-        let Some(turns) = next else {
-            let soonest = self.turns.values().filter_map(due).min();
+        let due = |account: &Account| account.queue.due().map(|due| if at_once { now } else { due });
+        let is_due = |(_, account): &(&Key, &Account)| due(account).is_some_and(|due| due <= now);
+        let next = self
+            .accounts
+            .iter()
+            .filter(is_due)
+            .min_by_key(|(_, account)| (account.used, account.queue.arrival()));
+        let Some((&key, _)) = next else {
+            let soonest = self.accounts.values().filter_map(due).min();
             return soonest.map_or(Found::Nothing, Found::NotBefore);
         };
-        self.clock = self.clock.max(turns.used);
-        let Some(batch) = turns.queue.take(now, longest) else { return Found::Nothing };
+        self.take_of(key, now, longest).map_or(Found::Nothing, |(batch, charge)| Found::Work(batch, charge))
+    }
+
+    /// Calls of this graph, whether they are due or not.
+    pub(crate) fn take_of(
+        &mut self,
+        key: Key,
+        now: Instant,
+        longest: Option<Duration>,
+    ) -> Option<(Batch, Charge)> {
+        let account = self.accounts.get_mut(&key)?;
+        let batch = account.queue.take(now, longest)?;
+        self.clock = self.clock.max(account.used);
         let weight = batch.first().map_or(NonZeroU32::MIN, |call| call.options.weight);
         // Charged at once with what it will probably take: else one graph could take all threads before it pays.
-        let charged = batch.graph().run_times().at_most(batch.input_bytes()).unwrap_or_default();
-        turns.used += virtual_time(charged, weight);
-        turns.running += 1;
+        let charged = batch.graph().run_times().at_most(batch.input_bytes()).unwrap_or(UNKNOWN);
+        account.used += virtual_time(charged, weight);
+        account.running += 1;
         self.running += 1;
-        let charge = Charge { key: key(batch.graph()), weight, charged };
-        Found::Work(batch, charge)
+        Some((batch, Charge { key, weight, charged }))
     }
 
     /// Settles the charge of a run that ended.
     pub(crate) fn settle(&mut self, charge: Charge, elapsed: Duration) {
         self.running -= 1;
-        if let Some(turns) = self.turns.get_mut(&charge.key) {
-            turns.running -= 1;
+        if let Some(account) = self.accounts.get_mut(&charge.key) {
+            account.running -= 1;
             let charged = virtual_time(charge.charged, charge.weight);
-            turns.used = turns.used.saturating_sub(charged) + virtual_time(elapsed, charge.weight);
+            account.used = account.used.saturating_sub(charged) + virtual_time(elapsed, charge.weight);
         }
         self.forget_idle();
     }
 
     /// Whether a call waits.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.turns.values().any(|turns| !turns.queue.is_empty())
+        self.accounts.values().any(|account| !account.queue.is_empty())
     }
 
     /// A graph that neither waits nor runs is kept only as long as it used more than its share.
     fn forget_idle(&mut self) {
         let clock = self.clock;
-        let is_idle = |turns: &Turns| turns.queue.is_empty() && turns.running == 0;
-        if self.running == 0 && self.turns.values().all(is_idle) {
-            self.turns.clear();
+        let is_idle = |account: &Account| account.queue.is_empty() && account.running == 0;
+        if self.running == 0 && self.accounts.values().all(is_idle) {
+            self.accounts.clear();
             self.clock = 0;
         } else {
-            self.turns.retain(|_, turns| !is_idle(turns) || turns.used > clock);
+            self.accounts.retain(|_, account| !is_idle(account) || account.used > clock);
         }
     }
 }
@@ -146,6 +181,7 @@ mod tests {
     use super::*;
     use crate::engine::{ExecutableGraph, RunError, RunLimits};
     use crate::options::ComputeOptions;
+    use crate::run::Admitted;
 
     struct Nothing;
 
@@ -164,6 +200,10 @@ mod tests {
 
         fn rows_are_independent(&self) -> bool {
             false
+        }
+
+        fn time_follows_from_extents(&self) -> bool {
+            true
         }
 
         fn run(&self, inputs: Vec<Tensor>, _limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
@@ -186,13 +226,14 @@ mod tests {
         let call = Call {
             inputs: Vec::new(),
             input_bytes: 0,
+            admitted: Admitted::admit(graph, &[], &options.limits).unwrap(),
             rows: None,
             options,
             arrived: Instant::now(),
             answer: oneshot::channel().0,
             membership: Arc::default(),
         };
-        lane.push(graph, place, call);
+        lane.push(Key::of(graph, None), graph, place, call);
     }
 
     /// Which graphs the next runs are of, on so many threads that all run at once.
@@ -204,7 +245,7 @@ mod tests {
                 let Found::Work(batch, charge) = lane.take(Instant::now(), None, false) else {
                     panic!("nothing")
                 };
-                order.push(graphs.iter().position(|graph| key(graph) == key(batch.graph())).unwrap());
+                order.push(graphs.iter().position(|graph| Arc::ptr_eq(graph, batch.graph())).unwrap());
                 running.push((charge, batch.graph().run_times().estimate(0).unwrap()));
             }
             running.into_iter().for_each(|(charge, elapsed)| lane.settle(charge, elapsed));
@@ -249,19 +290,20 @@ mod tests {
         graphs.iter().zip(0..).for_each(|(graph, arrival)| push(&mut lane, graph, 1, arrival));
         let views: Vec<&Arc<Graph>> = graphs.iter().collect();
         assert_eq!(turns(&mut lane, 8, 8, &views), [0, 1, 2, 3, 4, 5, 6, 7]);
-        assert!(lane.turns.is_empty());
+        assert!(lane.accounts.is_empty());
     }
 
     #[test]
     fn a_call_that_is_taken_back_leaves_nothing() {
         let graph = graph("g", 1);
         let mut lane = Lane::default();
+        let key = Key::of(&graph, None);
         push(&mut lane, &graph, 1, 7);
-        assert_eq!(lane.waiting(key(&graph)), 1);
+        assert_eq!(lane.waiting(key), 1);
         let place = (crate::options::Priority::default(), 7);
-        assert!(lane.remove(key(&graph), place).is_some());
-        assert!(lane.remove(key(&graph), place).is_none());
-        assert!(!lane.is_waiting() && lane.turns.is_empty());
+        assert!(lane.remove(key, place).is_some());
+        assert!(lane.remove(key, place).is_none());
+        assert!(!lane.is_waiting() && lane.accounts.is_empty());
         assert!(matches!(lane.take(Instant::now(), None, false), Found::Nothing));
     }
 }

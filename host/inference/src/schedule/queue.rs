@@ -23,6 +23,10 @@ pub(crate) struct GraphQueue {
 /// only wait for the others.
 const WORTH_PERCENT: u32 = 90;
 
+/// A shared run that takes half as long as the calls apart, or of which that is not known yet, may take so many times as
+/// long as the lane's other runs. Others gain nothing from it, and while it runs, threads beside it may be idle.
+const LONGER_FOR_A_BARGAIN: u32 = 4;
+
 impl GraphQueue {
     pub(crate) fn new(graph: Arc<Graph>) -> GraphQueue {
         GraphQueue { graph, waiting: BTreeMap::new() }
@@ -154,7 +158,11 @@ impl Growing<'_> {
             return false;
         }
         let Some(expected) = times.at_most(bytes) else { return true };
-        let is_short_enough = self.longest.is_none_or(|longest| expected <= longest);
+        let is_short_enough = self.longest.is_none_or(|longest| {
+            let is_bargain =
+                times.estimate(bytes).zip(apart).is_none_or(|(together, apart)| together * 2 <= apart);
+            expected <= if is_bargain { longest * LONGER_FOR_A_BARGAIN } else { longest }
+        });
         is_short_enough && expected <= deadline.saturating_duration_since(self.now)
     }
 }

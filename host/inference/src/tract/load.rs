@@ -13,7 +13,7 @@ use super::memory::MemoryPlan;
 use super::network::{Network, PerShape, Plans};
 use super::run::{Plan, root_cause};
 use super::symbols::InputSymbols;
-use super::{classical, constants, independence, tensors, texts};
+use super::{Proven, classical, constants, faster, independence, tensors, texts};
 use crate::engine::LoadError;
 use crate::onnx;
 
@@ -50,14 +50,18 @@ pub(super) fn load(proto: &ModelProto, max_constant_bytes: u64) -> Result<Networ
     Err(first_error.unwrap_or_else(|| unsupported("no attempt was made")))
 }
 
-/// Whether the rows of a network are proven to be independent, for an engine that runs it as the file says it, whatever
-/// shapes the file declares inside.
-pub(super) fn rows_are_independent(proto: &ModelProto, max_constant_bytes: u64) -> bool {
+/// What is proven of a network for an engine that runs it as the file says it, whatever shapes the file declares inside, if
+/// all its operators are known.
+pub(super) fn prove(proto: &ModelProto, max_constant_bytes: u64) -> Proven {
     let limits = PlanLimits { max_constant_bytes, longest_text: onnx::longest_text(proto) };
     let parsed = Parsed::new(proto, true).ok();
     let checked = parsed.filter(|parsed| constants::check(&parsed.model, limits).is_ok());
-    let typed = checked.and_then(|parsed| typed(parsed.model).ok());
-    typed.is_some_and(|model| independence::rows_are_independent(&model))
+    let typed = checked.and_then(|parsed| Some((typed(parsed.model).ok()?, parsed.symbols)));
+    let Some((model, symbols)) = typed else { return Proven::default() };
+    Proven {
+        rows_are_independent: independence::rows_are_independent(&model),
+        time_follows_from_extents: MemoryPlan::of_extents(&model, symbols.symbols()).is_ok(),
+    }
 }
 
 /// The plan of a network whose free extents are these.
@@ -197,9 +201,11 @@ fn plan(model: InferenceModel, symbols: &[Symbol], limits: PlanLimits) -> Result
     constants::check(&model, limits)?;
     let typed = typed(model).map_err(|error| unsupported(root_cause(&error)))?;
     let rows_are_independent = independence::rows_are_independent(&typed);
-    let optimised = typed.into_optimized().and_then(TypedSimplePlan::new);
-    let plan = optimised.map_err(|error| unsupported(root_cause(&error)))?;
-    texts::check(plan.model()).map_err(unsupported)?;
+    let optimised = faster::before_optimisation(typed).into_optimized();
+    let optimised = optimised.map_err(|error| unsupported(root_cause(&error)))?;
+    texts::check(&optimised).map_err(unsupported)?;
+    let plan = TypedSimplePlan::new(faster::optimised(optimised));
+    let plan = plan.map_err(|error| unsupported(root_cause(&error)))?;
     let memory = MemoryPlan::new(&plan, symbols).map_err(unsupported)?;
     Ok(Plan::new(plan, memory, limits.longest_text, rows_are_independent))
 }

@@ -53,6 +53,11 @@ impl MemoryPlan {
         MemoryPlan::of_order(plan.model(), plan.order_without_consts(), &known)
     }
 
+    /// The same for a network that is not to be run: an error where a shape does not follow from these symbols.
+    pub(super) fn of_extents(model: &TypedModel, symbols: &[Symbol]) -> Result<MemoryPlan, String> {
+        MemoryPlan::of_model(model, &symbols.iter().cloned().collect())
+    }
+
     fn of_model(model: &TypedModel, known: &HashSet<Symbol>) -> Result<MemoryPlan, String> {
         let order = model.eval_order().map_err(|error| error.to_string())?;
         MemoryPlan::of_order(model, &order, known)

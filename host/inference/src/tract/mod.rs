@@ -8,10 +8,13 @@ mod buffer;
 mod classical;
 mod conditions;
 mod constants;
+mod elements;
+mod faster;
 mod independence;
 mod load;
 mod memory;
 mod network;
+mod numeric;
 mod operators;
 mod run;
 mod symbols;
@@ -91,17 +94,23 @@ impl TractEngine {
         Ok(operators::refused(&onnx::decode(onnx)?).into_iter().collect())
     }
 
-    /// Whether it is proven that each row of the outputs of this network depends on the row of the same index of every
-    /// input and on nothing else, whichever engine runs it. Independence does not depend on whether this engine's results
-    /// are right, but only on which values an operator looks at: so it is also proven for networks with operators that
-    /// this engine refuses, as far as it is known which values those look at. What cannot be proven is false.
-    pub fn rows_are_independent(&self, onnx: &[u8]) -> bool {
+    /// What can be proven of this network, whichever engine runs it. What cannot is false.
+    ///
+    /// Neither depends on whether this engine's results are right. Independence depends only on which values an operator
+    /// looks at: so it is also proven for networks with operators that this engine refuses, as far as it is known which
+    /// values those look at.
+    pub fn prove(&self, onnx: &[u8]) -> Proven {
         let prove = || {
             let model = onnx::decode(onnx)?;
-            let is_known = operators::are_known_for_independence(&model);
-            Ok(is_known && load::rows_are_independent(&model, self.max_constant_bytes))
+            let proven = load::prove(&model, self.max_constant_bytes);
+            let (is_known, is_plain) =
+                (operators::are_known_for_independence(&model), operators::check(&model).is_ok());
+            Ok(Proven {
+                rows_are_independent: is_known && proven.rows_are_independent,
+                time_follows_from_extents: is_plain && proven.time_follows_from_extents,
+            })
         };
-        on_a_large_stack(prove).unwrap_or(false)
+        on_a_large_stack(prove).unwrap_or_default()
     }
 
     fn load_here(&self, onnx: &[u8]) -> Result<Arc<dyn ExecutableGraph>, LoadError> {
@@ -111,6 +120,15 @@ impl TractEngine {
         }
         Ok(Arc::new(load::load(&model, self.max_constant_bytes)?))
     }
+}
+
+/// What is proven of a network; see [`ExecutableGraph`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proven {
+    /// [`ExecutableGraph::rows_are_independent`].
+    pub rows_are_independent: bool,
+    /// [`ExecutableGraph::time_follows_from_extents`].
+    pub time_follows_from_extents: bool,
 }
 
 impl Engine for TractEngine {

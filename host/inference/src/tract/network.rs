@@ -106,6 +106,16 @@ impl ExecutableGraph for Network {
         }
     }
 
+    fn time_follows_from_extents(&self) -> bool {
+        match &self.plans {
+            // Operators that branch or loop on values are refused, and a plan is made only where all shapes follow from
+            // the extents of the inputs.
+            Plans::Symbolic(_) => true,
+            // The first run with new extents makes a plan.
+            Plans::PerShape(_) => false,
+        }
+    }
+
     fn run(&self, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
         let extents = self.symbols.bind(&self.inputs, &inputs)?;
         let values = || self.symbols.values(&extents);

@@ -10,8 +10,10 @@ outputs of one run, by their names. A ZipMap's list of maps is written as what m
 tensor [rows, classes] of the maps' values, in the order of the labels.
 """
 
+import json
 import os
 import sys
+import tempfile
 import warnings
 
 import numpy as np
@@ -283,6 +285,22 @@ def case(name, estimator, data, dtype=np.float32, fit_dtype=None, options=None, 
     attempt(name, make)
 
 
+def as_regressor(ranker):
+    """onnxmltools knows no ranker of XGBoost. Its trees give a score as those of a regressor do."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "ranker.json")
+        ranker.save_model(path)
+        with open(path) as file:
+            saved = json.load(file)
+        attributes = saved["learner"]["attributes"]
+        attributes["scikit_learn"] = attributes["scikit_learn"].replace("ranker", "regressor")
+        with open(path, "w") as file:
+            json.dump(saved, file)
+        regressor = XGBRegressor()
+        regressor.load_model(path)
+    return regressor
+
+
 def boosted(name, convert, estimator, data, opset=15, zipmap=False, **arguments):
     """XGBoost and LightGBM by onnxmltools' own functions."""
 
@@ -444,7 +462,8 @@ def tree_regressors():
     boosted("xgboost-regressor-dart", convert_xgboost, XGBRegressor(booster="dart", n_estimators=5, max_depth=3), data)
     groups = {"group": [42] * 10 + [22]}
     ranks = (data[0], np.digitize(data[1], np.quantile(data[1], [0.25, 0.5, 0.75])))
-    boosted("xgboost-ranker", convert_xgboost, XGBRanker(n_estimators=6, max_depth=4), ranks, **groups)
+    boosted("xgboost-ranker", lambda ranker, **options: convert_xgboost(as_regressor(ranker), **options),
+            XGBRanker(n_estimators=6, max_depth=4), ranks, **groups)
     boosted("lightgbm-ranker", convert_lightgbm, LGBMRanker(n_estimators=6, num_leaves=9, verbose=-1), ranks, **groups)
     categories = (np.floor(np.abs(data[0] * 50)).astype(np.float32), data[1])
     boosted("lightgbm-regressor-categories", convert_lightgbm,
@@ -629,6 +648,9 @@ def compositions():
     case("knn-regressor-double", KNeighborsRegressor(3), few, np.float64)
     case("knn-manhattan", KNeighborsRegressor(3, metric="manhattan"), few)
     case("knn-digits", KNeighborsClassifier(5), (DIGITS[0][:200], DIGITS[1][:200]), rows=DIGITS[0][300:300 + ROWS])
+    # skl2onnx writes the index -1 for each neighbour that a row has not: ONNX Runtime refuses it. So every row has all.
+    case("radius-neighbors-all", RadiusNeighborsClassifier(100.0), IRIS)
+    case("radius-neighbors-regressor-all", RadiusNeighborsRegressor(100.0), (IRIS[0], IRIS[1].astype(np.float32)))
     case("radius-neighbors", RadiusNeighborsClassifier(3.0), IRIS)
     case("radius-neighbors-regressor", RadiusNeighborsRegressor(3.0), (IRIS[0], IRIS[1].astype(np.float32)))
     case("nearest-neighbors", NearestNeighbors(n_neighbors=2), IRIS, options=False)

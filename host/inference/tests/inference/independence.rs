@@ -46,7 +46,7 @@ impl Steps for GraphBuilder {
         let onnx = self.output("y", Float, &[]).build();
         let graph = load(&onnx).unwrap_or_else(|error| panic!("{error}"));
         let is_independent = graph.rows_are_independent();
-        assert_eq!(TractEngine::new().rows_are_independent(&onnx), is_independent);
+        assert_eq!(TractEngine::new().prove(&onnx).rows_are_independent, is_independent);
         is_independent
     }
 }
@@ -360,14 +360,14 @@ fn for_other_engines_only_known_operators_count() {
     let other = |domain: &str, operator: &str, attributes: Vec<AttributeProto>| {
         let onnx =
             table().node_with(domain, operator, &["x"], &["y"], attributes).output("y", Float, &[]).build();
-        engine.rows_are_independent(&onnx)
+        engine.prove(&onnx).rows_are_independent
     };
     assert!(other("", "LogSoftmax", axis(1)));
     assert!(!other("", "LogSoftmax", axis(0)));
     assert!(!other("com.example", "Relu", vec![]), "another engine may have an operator of that name");
     assert!(!other("", "DynamicQuantizeLinear", vec![]));
     assert!(!other("", "RandomUniformLike", vec![]));
-    assert!(!engine.rows_are_independent(b"no graph"));
+    assert!(!engine.prove(b"no graph").rows_are_independent);
     // In training mode it normalises over the rows; tract would run it as if it did not.
     let training = images()
         .floats("scale", &[2], &[1.5; 2])
@@ -379,7 +379,7 @@ fn for_other_engines_only_known_operators_count() {
         )
         .output("y", Float, &[])
         .build();
-    assert!(!engine.rows_are_independent(&training));
+    assert!(!engine.prove(&training).rows_are_independent);
 }
 
 /// The proof, held against what the networks do: other rows change nothing.

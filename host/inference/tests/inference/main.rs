@@ -6,6 +6,7 @@ mod cache;
 mod copies;
 mod execution;
 mod external_data;
+mod gathering;
 mod hostile;
 mod independence;
 mod interleaving;

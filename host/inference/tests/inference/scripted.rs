@@ -6,14 +6,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use modelhost_core::{Datatype, Digest, EngineName, Tensor, TensorDescription};
-use modelhost_inference::{ExecutableGraph, Graph, RunError, RunLimits};
+use modelhost_inference::{ExecutableGraph, Graph, Proven, RunError, RunLimits};
 
 /// The result of a run.
 pub type Ran = Result<Vec<Tensor>, RunError>;
 
+const INDEPENDENT: Proven = Proven { rows_are_independent: true, time_follows_from_extents: true };
+const DEPENDENT: Proven = Proven { rows_are_independent: false, time_follows_from_extents: true };
+
 struct Scripted<F> {
     tensors: Vec<TensorDescription>,
-    rows_are_independent: bool,
+    proven: Proven,
     run: F,
 }
 
@@ -31,7 +34,11 @@ impl<F: Fn(Vec<Tensor>, &RunLimits) -> Ran + Send + Sync> ExecutableGraph for Sc
     }
 
     fn rows_are_independent(&self) -> bool {
-        self.rows_are_independent
+        self.proven.rows_are_independent
+    }
+
+    fn time_follows_from_extents(&self) -> bool {
+        self.proven.time_follows_from_extents
     }
 
     fn run(&self, inputs: Vec<Tensor>, limits: &RunLimits) -> Ran {
@@ -44,7 +51,7 @@ pub fn scripted<F>(run: F) -> Arc<Graph>
 where
     F: Fn(&RunLimits) -> Ran + Send + Sync + 'static,
 {
-    graph(Vec::new(), false, move |_, limits| run(limits))
+    graph(Vec::new(), DEPENDENT, move |_, limits| run(limits))
 }
 
 /// A graph that takes `x` of `[n, m]` and gives the same back, whose rows are independent.
@@ -52,7 +59,7 @@ pub fn rows<F>(run: F) -> Arc<Graph>
 where
     F: Fn(Vec<Tensor>, &RunLimits) -> Ran + Send + Sync + 'static,
 {
-    graph(vec![floats_of_any_size()], true, run)
+    graph(vec![floats_of_any_size()], INDEPENDENT, run)
 }
 
 /// The same, but rows may depend on each other.
@@ -60,18 +67,26 @@ pub fn dependent_rows<F>(run: F) -> Arc<Graph>
 where
     F: Fn(Vec<Tensor>, &RunLimits) -> Ran + Send + Sync + 'static,
 {
-    graph(vec![floats_of_any_size()], false, run)
+    graph(vec![floats_of_any_size()], DEPENDENT, run)
+}
+
+/// The same, and how long a run takes depends on values.
+pub fn by_values<F>(run: F) -> Arc<Graph>
+where
+    F: Fn(Vec<Tensor>, &RunLimits) -> Ran + Send + Sync + 'static,
+{
+    graph(vec![floats_of_any_size()], Proven::default(), run)
 }
 
 fn floats_of_any_size() -> TensorDescription {
     TensorDescription { name: "x".into(), datatype: Datatype::Fp32, shape: vec![-1, -1] }
 }
 
-fn graph<F>(tensors: Vec<TensorDescription>, rows_are_independent: bool, run: F) -> Arc<Graph>
+fn graph<F>(tensors: Vec<TensorDescription>, proven: Proven, run: F) -> Arc<Graph>
 where
     F: Fn(Vec<Tensor>, &RunLimits) -> Ran + Send + Sync + 'static,
 {
-    let scripted = Scripted { tensors, rows_are_independent, run };
+    let scripted = Scripted { tensors, proven, run };
     Arc::new(Graph::new(Digest::of(b"scripted"), EngineName::Tract, Arc::new(scripted)))
 }
 

@@ -92,6 +92,8 @@ impl graph::Host for CallState {
         let load = move || cache.get_or_load(&Digest::of(&onnx), EngineName::Tract, || Ok(onnx));
         match tokio::task::spawn_blocking(load).await? {
             Ok(graph) => {
+                // Counted until the call ends, whether or not the guest drops it before.
+                self.hold(usize::try_from(graph.resident_bytes()).unwrap_or(usize::MAX))?;
                 let batching = self.scheduling.batching;
                 Ok(Ok(self.push(NnGraph { graph, batching })?))
             }
@@ -158,6 +160,7 @@ impl inference::HostGraphExecutionContext for CallState {
             batching,
             priority: self.priority,
             weight: self.scheduling.weight,
+            threads: Some(self.threads.clone()),
         };
         let services = self.services.clone();
         let began = Instant::now();

@@ -12,7 +12,7 @@ use modelhost_protocol::{InferRequest, InferResponse, decode_request, encode_res
 use modelhost_serving::{RequestOptions, Servable};
 
 use super::{model_name, version_selector};
-use crate::body::BodyLimits;
+use crate::body::{BodyLimits, Reservation, WholeBody};
 use crate::error::ApiError;
 use crate::headers::INFERENCE_HEADER_CONTENT_LENGTH;
 use crate::reply::{Reply, json_text};
@@ -36,23 +36,29 @@ pub(super) async fn infer(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let arrived = Instant::now();
     let outcome = read_request(call, &servable).await;
     let count = |error: &ApiError| servable.statistics().record_failure(error.code, arrived.elapsed());
-    let request = outcome.inspect_err(count)?;
+    // The reservation is held until the answer is there: tensors may wait in a queue for long.
+    let (request, _reservation) = outcome.inspect_err(count)?;
     predict(call, &servable, request).await
 }
 
-async fn read_request(call: &mut Call<'_>, servable: &Servable) -> Result<InferRequest, ApiError> {
+async fn read_request(
+    call: &mut Call<'_>,
+    servable: &Servable,
+) -> Result<(InferRequest, Reservation), ApiError> {
     refuse_encodings(&call.parts.headers)?;
     let limits = BodyLimits::new(call.shared.settings.max_body_bytes, &call.shared.settings);
     if call.body.declared() > MAX_DISCARDED_BYTES {
         servable.check_load()?;
     }
-    let body = call.body.read(limits, &call.shared.budget).await?;
+    let WholeBody { bytes, mut reservation } = call.body.read(limits, &call.shared.budget).await?;
     servable.check_load()?;
     let started = Instant::now();
-    let request = decode(&body.bytes).await?;
+    let request = decode(&bytes).await?;
+    let tensor_bytes = request.inputs.iter().map(|(_, tensor)| tensor.data().len()).sum();
+    reservation.extend_to(tensor_bytes, &call.shared.budget)?;
     check_selection(&request.outputs, servable.signature())?;
     call.shared.telemetry.stages(servable.model()).preprocess.observe(started.elapsed().as_secs_f64());
-    Ok(request)
+    Ok((request, reservation))
 }
 
 /// What would otherwise be a puzzling message about JSON.

@@ -1,24 +1,24 @@
-//! Operators of the default domain that tract does not have for FP64: Sigmoid and IsNaN. For all other types they stay
-//! tract's.
+//! Operators of the default domain that tract does not have for FP64: Sigmoid and IsNaN.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{DatumType, TValue, TVec, TractResult, TypedModel};
-use tract_onnx::tract_core::internal::{OutletId, StaticName, bail, tvec};
+use tract_onnx::tract_core::internal::{OutletId, bail, tvec};
 use tract_onnx::tract_hir::infer::{
     InferenceResult, Solver, TensorProxy, check_input_arity, check_output_arity,
 };
-use tract_onnx::tract_hir::internal::{Expansion, expand};
+use tract_onnx::tract_hir::internal::Expansion;
 
-use super::operator::{Built, Described, KeptAxes, Operator, of_tract, wired};
+use super::operator::{Built, Described, KeptAxes, Operator, wired};
+use super::types::{OfTypes, built};
 use super::values;
 
 pub(super) fn sigmoid(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    Ok((expand(OfAny { function: Function::Sigmoid, of_tract: of_tract(context, node)? }), Vec::new()))
+    built(context, node, Function::Sigmoid)
 }
 
 pub(super) fn is_nan(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    Ok((expand(OfAny { function: Function::IsNan, of_tract: of_tract(context, node)? }), Vec::new()))
+    built(context, node, Function::IsNan)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,19 +43,18 @@ impl Function {
     }
 }
 
-#[derive(Clone, Debug)]
-struct OfAny {
-    function: Function,
-    of_tract: Box<dyn Expansion>,
-}
+impl OfTypes for Function {
+    fn name(&self) -> &'static str {
+        Function::name(*self)
+    }
 
-impl Expansion for OfAny {
-    fn name(&self) -> StaticName {
-        self.function.name().into()
+    fn types(&self) -> &'static [DatumType] {
+        &[DatumType::F64]
     }
 
     fn rules<'r, 'p: 'r, 's: 'r>(
         &'s self,
+        _of_tract: &'s dyn Expansion,
         solver: &mut Solver<'r>,
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
@@ -64,15 +63,12 @@ impl Expansion for OfAny {
         check_output_arity(outputs, 1)?;
         solver.equals(&outputs[0].shape, &inputs[0].shape)?;
         solver.given(&inputs[0].datum_type, move |solver, datum_type| {
-            solver.equals(&outputs[0].datum_type, self.function.output(datum_type))
+            solver.equals(&outputs[0].datum_type, self.output(datum_type))
         })
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        match model.outlet_fact(inputs[0])?.datum_type {
-            DatumType::F64 => wired(OfDoubles(self.function), prefix, model, inputs),
-            _ => self.of_tract.wire(prefix, model, inputs),
-        }
+        wired(OfDoubles(*self), prefix, model, inputs)
     }
 }
 

@@ -7,29 +7,34 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{DatumType, TDim, TValue, TVec, TractResult};
 use tract_onnx::tract_core::internal::{bail, ensure, tvec};
 
+use super::attributes;
 use super::labels::Labels;
 use super::operator::{Built, Described, KeptAxes, Operator, built};
 use super::post_transform::{PostTransform, SecondClass};
 use super::values::{self, NUMBERS, Table, expect_type, rows_and_columns};
-use super::{attributes, dense};
+use crate::tract::numeric::products::Weights;
 
-/// The weights `[scores, columns]` of a linear model, and what is added to each score.
+/// The weights of a linear model, and what is added to each score.
 #[derive(Clone, Debug)]
-struct Model {
-    coefficients: Vec<f32>,
-    intercepts: Vec<f32>,
-}
+struct Model(Weights<f32>);
 
 impl Model {
-    fn columns(&self) -> usize {
-        self.coefficients.len() / self.intercepts.len().max(1)
+    /// `coefficients` are `[scores, columns]`.
+    fn new(coefficients: &[f32], intercepts: &[f32]) -> Model {
+        let columns = coefficients.len() / intercepts.len().max(1);
+        let weight = |column: usize, score: usize| coefficients[score * columns + column];
+        Model(Weights::new(columns, intercepts.len(), weight, |score| intercepts[score]))
+    }
+
+    fn count(&self) -> usize {
+        self.0.count()
     }
 
     fn rows(&self, operator: &str, inputs: &[Described], accepted: &[DatumType]) -> TractResult<TDim> {
         let [input] = inputs else { bail!("{operator} takes one input") };
         expect_type(operator, input, accepted)?;
         let (rows, columns) = rows_and_columns(operator, input)?;
-        let expected = self.columns();
+        let expected = self.0.columns();
         let fits = columns.as_i64().is_none_or(|columns| columns == expected as i64);
         ensure!(
             fits,
@@ -40,15 +45,10 @@ impl Model {
 
     fn scores(&self, input: &TValue) -> TractResult<Vec<f32>> {
         let table = Table::of(input)?;
-        ensure!(
-            table.columns == self.columns(),
-            "expected {} columns, got {}",
-            self.columns(),
-            table.columns
-        );
-        let mut scores = Vec::with_capacity(table.rows * self.intercepts.len());
-        (0..table.rows).for_each(|_| scores.extend_from_slice(&self.intercepts));
-        dense::add_products(&values::floats(input)?, &self.coefficients, table.columns, &mut scores)?;
+        let expected = self.0.columns();
+        ensure!(table.columns == expected, "expected {expected} columns, got {}", table.columns);
+        let mut scores = vec![0.0; table.rows * self.count()];
+        self.0.multiply(&values::floats(input)?, &mut scores);
         Ok(scores)
     }
 }
@@ -73,7 +73,7 @@ pub(super) fn classifier(_context: &ParsingContext<'_>, node: &NodeProto) -> Bui
     })?;
     let is_text = matches!(labels, Labels::Texts(_));
     node.expect_attr("classlabels_strings", labels.len() > 1 || !is_text, "two labels or more")?;
-    let model = Model { coefficients, intercepts };
+    let model = Model::new(&coefficients, &intercepts);
     built(node, Classifier(Arc::new(ClassifierParts { model, labels, post_transform, is_pair })))
 }
 
@@ -111,17 +111,14 @@ impl Operator for Classifier {
     fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
         let ClassifierParts { model, labels, post_transform, is_pair } = &*self.0;
         let mut scores = model.scores(&inputs[0])?;
-        let count = model.intercepts.len();
+        let count = model.count();
         let codes: Vec<i64> = scores.chunks_exact(count).map(|scores| self.0.code(scores)).collect();
         if *is_pair {
-            scores = scores
-                .iter()
-                .flat_map(|score| post_transform.pair(*score, SecondClass::Complement))
-                .collect();
+            scores = post_transform.pairs(&scores, SecondClass::Complement);
         } else if count == 1 {
             scores.iter_mut().for_each(|score| *score = post_transform.single(*score));
         } else {
-            scores.chunks_exact_mut(count).for_each(|scores| post_transform.apply(scores));
+            post_transform.apply_rows(&mut scores, count);
         }
         let shape = [codes.len(), labels.len()];
         Ok(tvec!(labels.tensor(codes)?, values::tensor(&shape, scores)?))
@@ -163,7 +160,7 @@ pub(super) fn regressor(_context: &ParsingContext<'_>, node: &NodeProto) -> Buil
     // Of another length they are ignored, as by ONNX Runtime.
     let intercepts = if intercepts.len() == targets { intercepts.to_vec() } else { vec![0.0; targets] };
     let post_transform = PostTransform::new(node)?;
-    built(node, Regressor { model: Arc::new(Model { coefficients, intercepts }), post_transform })
+    built(node, Regressor { model: Arc::new(Model::new(&coefficients, &intercepts)), post_transform })
 }
 
 #[derive(Clone, Debug)]
@@ -179,7 +176,7 @@ impl Operator for Regressor {
 
     fn outputs(&self, inputs: &[Described]) -> TractResult<TVec<Described>> {
         let rows = self.model.rows("LinearRegressor", inputs, &NUMBERS)?;
-        Ok(tvec!(Described::new(DatumType::F32, [rows, TDim::from(self.model.intercepts.len())])))
+        Ok(tvec!(Described::new(DatumType::F32, [rows, TDim::from(self.model.count())])))
     }
 
     fn kept_axes(&self, inputs: &[Described]) -> KeptAxes {
@@ -188,10 +185,10 @@ impl Operator for Regressor {
 
     fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
         let mut scores = self.model.scores(&inputs[0])?;
-        let targets = self.model.intercepts.len();
+        let targets = self.model.count();
         match targets {
             1 => scores.iter_mut().for_each(|score| *score = self.post_transform.single(*score)),
-            _ => scores.chunks_exact_mut(targets).for_each(|scores| self.post_transform.apply(scores)),
+            _ => self.post_transform.apply_rows(&mut scores, targets),
         }
         Ok(tvec!(values::tensor(&[scores.len() / targets, targets], scores)?))
     }

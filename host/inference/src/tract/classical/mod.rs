@@ -7,7 +7,7 @@
 mod attributes;
 mod casts;
 mod columns;
-mod dense;
+mod distances;
 mod doubles;
 mod encoders;
 mod labels;
@@ -19,6 +19,7 @@ mod reductions;
 mod scaling;
 mod svm;
 mod trees;
+mod types;
 mod values;
 mod zip_map;
 
@@ -49,6 +50,7 @@ pub(super) fn onnx() -> Onnx {
     register.insert("SVMClassifier", svm::classifier);
     register.insert("SVMRegressor", svm::regressor);
     register.insert("Scaler", scaling::scaler);
+    register.insert("Scan", distances::scan);
     register.insert("Sigmoid", doubles::sigmoid);
     register.insert("TreeEnsemble", trees::ensemble);
     register.insert("TreeEnsembleClassifier", trees::classifier);

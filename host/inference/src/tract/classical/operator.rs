@@ -45,6 +45,9 @@ pub(super) enum KeptAxes {
     Leading(usize),
     /// The first axis of the input number 1 is the last one of the output.
     SecondInputIsLast,
+    /// The first axis of the first input is the first one of the first output and the second one of the second output; that
+    /// of the second input is the first one of the second output.
+    FirstOfBothInSecondOutput,
     None,
 }
 
@@ -52,6 +55,22 @@ impl KeptAxes {
     /// Of an operator that computes row by row: an input of one dimension is one row, and has no axis of rows.
     pub(super) fn rows(input: &Described) -> KeptAxes {
         if input.shape.len() == 2 { KeptAxes::First } else { KeptAxes::None }
+    }
+
+    /// The number of the axis that is kept to which this one of an input or an output belongs.
+    fn link(self, is_input: bool, slot: usize, position: usize, rank: usize) -> Option<usize> {
+        let (is_linked, number) = match self {
+            KeptAxes::All => (!is_input || slot == 0, position),
+            KeptAxes::First => (position == 0, 0),
+            KeptAxes::Leading(count) => (position < count && (!is_input || slot == 0), position),
+            KeptAxes::SecondInputIsLast if is_input => (slot == 1 && position == 0, 0),
+            KeptAxes::SecondInputIsLast => (position + 1 == rank, 0),
+            KeptAxes::FirstOfBothInSecondOutput if is_input => (position == 0, slot),
+            KeptAxes::FirstOfBothInSecondOutput if slot == 0 => (position == 0, 0),
+            KeptAxes::FirstOfBothInSecondOutput => (true, 1 - position),
+            KeptAxes::None => (false, 0),
+        };
+        is_linked.then_some(number)
     }
 }
 
@@ -94,11 +113,16 @@ static TRACT: LazyLock<OnnxOpRegister> = LazyLock::new(|| tract_onnx::onnx().op_
 
 /// tract's own operator of a node, for the types with which it deals as it should.
 pub(super) fn of_tract(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Box<dyn Expansion>> {
-    let builder =
-        TRACT.0.get(&node.op_type).ok_or_else(|| format_err!("there is no operator {}", node.op_type))?;
-    let (operator, _) = builder(context, node)?;
+    let (operator, _) = built_by_tract(context, node)?;
     let expansion = operator.as_op().downcast_ref::<Box<dyn Expansion>>().cloned();
     expansion.ok_or_else(|| format_err!("the operator {} is of another kind than expected", node.op_type))
+}
+
+/// A node that is left to tract.
+pub(super) fn built_by_tract(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let builder =
+        TRACT.0.get(&node.op_type).ok_or_else(|| format_err!("there is no operator {}", node.op_type))?;
+    builder(context, node)
 }
 
 /// Puts an operator into a network that is analysed already.
@@ -163,16 +187,6 @@ fn mapping(kept: KeptAxes, input_ranks: &[usize], output_ranks: &[usize]) -> Tra
     let mut letters = 'a'..;
     // The range of letters does not end.
     let mut axis = || Axis::new(letters.next().unwrap_or('?'), input_ranks.len(), output_ranks.len());
-    let is_linked = |is_input: bool, slot: usize, position: usize| match kept {
-        KeptAxes::All => !is_input || slot == 0,
-        KeptAxes::First => position == 0,
-        KeptAxes::Leading(count) => position < count && (!is_input || slot == 0),
-        KeptAxes::SecondInputIsLast => match is_input {
-            true => slot == 1 && position == 0,
-            false => position + 1 == output_ranks[slot],
-        },
-        KeptAxes::None => false,
-    };
     let mut linked: Vec<Axis> = Vec::new();
     let mut alone: Vec<Axis> = Vec::new();
     let slots = input_ranks.iter().enumerate().map(|(slot, rank)| (true, slot, *rank));
@@ -183,13 +197,12 @@ fn mapping(kept: KeptAxes, input_ranks: &[usize], output_ranks: &[usize]) -> Tra
                 true => axis.add_input(slot, position),
                 false => axis.add_output(slot, position),
             };
-            if !is_linked(is_input, slot, position) {
+            let Some(index) = kept.link(is_input, slot, position, rank) else {
                 let mut own = axis();
                 place(&mut own);
                 alone.push(own);
                 continue;
-            }
-            let index = if kept == KeptAxes::SecondInputIsLast { 0 } else { position };
+            };
             while linked.len() <= index {
                 linked.push(axis());
             }
@@ -273,6 +286,7 @@ mod tests {
         assert_eq!(track(KeptAxes::All, &[2], &[2]), "ab->ab");
         assert_eq!(track(KeptAxes::Leading(1), &[2, 1], &[2]), "ab,c->ad");
         assert_eq!(track(KeptAxes::SecondInputIsLast, &[1, 1], &[2]), "a,b->cb");
+        assert_eq!(track(KeptAxes::FirstOfBothInSecondOutput, &[2, 2], &[2, 2]), "ab,cd->ae,ca");
         assert_eq!(track(KeptAxes::None, &[1], &[1]), "a->b");
     }
 }

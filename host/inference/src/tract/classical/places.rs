@@ -1,65 +1,52 @@
 //! ArgMax and ArgMin of FP32 and FP64, with which most exports choose a label: tract's cost more than the model before them.
-//! For all other types they stay tract's.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{Datum, DatumType, SpecialOps, TDim, TValue, TVec, TractResult, TypedModel};
-use tract_onnx::tract_core::internal::{AxisOp, OutletId, StaticName, bail, ensure, format_err, tvec};
-use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
-use tract_onnx::tract_hir::internal::{Expansion, expand};
+use tract_onnx::tract_core::internal::{AxisOp, OutletId, bail, ensure, format_err, tvec};
 
 use super::attributes::integer;
-use super::operator::{Built, Described, KeptAxes, Operator, of_tract, wired};
+use super::operator::{Built, Described, KeptAxes, Operator, wired};
+use super::types::{OfTypes, REALS, built};
 use super::values;
 
 pub(super) fn arg_max(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    built(context, node, "ArgMax")
+    search(context, node, "ArgMax")
 }
 
 pub(super) fn arg_min(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    built(context, node, "ArgMin")
+    search(context, node, "ArgMin")
 }
 
-fn built(context: &ParsingContext<'_>, node: &NodeProto, name: &'static str) -> Built {
+fn search(context: &ParsingContext<'_>, node: &NodeProto, name: &'static str) -> Built {
     let search = Search {
-        of_tract: of_tract(context, node)?,
         name,
         axis: integer(node, "axis", 0)?,
         keeps_dimension: integer(node, "keepdims", 1)? != 0,
         takes_last: integer(node, "select_last_index", 0)? != 0,
     };
-    Ok((expand(search), Vec::new()))
+    built(context, node, search)
 }
 
 #[derive(Clone, Debug)]
 struct Search {
-    of_tract: Box<dyn Expansion>,
     name: &'static str,
     axis: i64,
     keeps_dimension: bool,
     takes_last: bool,
 }
 
-impl Expansion for Search {
-    fn name(&self) -> StaticName {
-        self.name.into()
+impl OfTypes for Search {
+    fn name(&self) -> &'static str {
+        self.name
     }
 
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        solver: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        self.of_tract.rules(solver, inputs, outputs)
+    fn types(&self) -> &'static [DatumType] {
+        REALS
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let fact = model.outlet_fact(inputs[0])?;
-        if ![DatumType::F32, DatumType::F64].contains(&fact.datum_type) {
-            return self.of_tract.wire(prefix, model, inputs);
-        }
-        let rank = fact.rank();
+        let rank = model.outlet_fact(inputs[0])?.rank();
         let axis = if self.axis < 0 { self.axis.saturating_add(rank as i64) } else { self.axis };
         let axis = usize::try_from(axis).ok().filter(|axis| *axis < rank);
         let axis = axis.ok_or_else(|| format_err!("{}: there is no axis {}", self.name, self.axis))?;
@@ -107,29 +94,45 @@ impl Operator for Place {
 
 impl Place {
     fn places<T: Datum + Copy + PartialOrd>(&self, input: &TValue) -> TractResult<TVec<TValue>> {
+        let numbers = values::elements::<T>(input)?;
         let mut shape: TVec<usize> = input.shape().into();
         let length = std::mem::replace(&mut shape[self.axis], 1);
         ensure!(length > 0 || shape.contains(&0), "{}: there is nothing to choose from", self.name);
         let inner: usize = shape[self.axis..].iter().product();
-        let is_better = match (self.name, self.takes_last) {
-            ("ArgMax", false) => |new: T, old: T| new > old,
-            ("ArgMax", true) => |new: T, old: T| new >= old,
-            (_, false) => |new: T, old: T| new < old,
-            (_, true) => |new: T, old: T| new <= old,
+        let places = match (self.name, self.takes_last) {
+            ("ArgMax", false) => best_places(numbers, length, inner, |new, old| new > old),
+            ("ArgMax", true) => best_places(numbers, length, inner, |new, old| new >= old),
+            (_, false) => best_places(numbers, length, inner, |new, old| new < old),
+            (_, true) => best_places(numbers, length, inner, |new, old| new <= old),
         };
-        let mut places = Vec::with_capacity(shape.iter().product());
-        let numbers = values::elements::<T>(input)?;
-        for block in numbers.chunks_exact((length * inner).max(1)) {
-            for offset in 0..inner {
-                let mut best = 0;
-                for place in 1..length {
-                    if is_better(block[place * inner + offset], block[best * inner + offset]) {
-                        best = place;
-                    }
-                }
-                places.push(best as i64);
-            }
-        }
         Ok(tvec!(values::tensor(&shape, places)?))
     }
+}
+
+/// The place along the middle axis of `[outer, length, inner]` where nothing is better.
+fn best_places<T: Copy>(
+    numbers: &[T],
+    length: usize,
+    inner: usize,
+    is_better: impl Fn(T, T) -> bool,
+) -> Vec<i64> {
+    let blocks = numbers.chunks_exact((length * inner).max(1));
+    if inner == 1 {
+        return blocks.map(|lane| first_best(lane.iter().copied(), &is_better)).collect();
+    }
+    let lanes =
+        blocks.flat_map(|block| (0..inner).map(move |start| block[start..].iter().step_by(inner).copied()));
+    lanes.map(|lane| first_best(lane, &is_better)).collect()
+}
+
+fn first_best<T: Copy>(lane: impl IntoIterator<Item = T>, is_better: impl Fn(T, T) -> bool) -> i64 {
+    let mut lane = lane.into_iter();
+    let Some(mut best) = lane.next() else { return 0 };
+    let mut place = 0;
+    for (index, number) in (1..).zip(lane) {
+        if is_better(number, best) {
+            (best, place) = (number, index);
+        }
+    }
+    place
 }

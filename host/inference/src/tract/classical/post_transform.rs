@@ -6,6 +6,8 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::TractResult;
 
 use super::attributes;
+use crate::tract::numeric::functions::{Exponentials, exponential};
+use crate::tract::numeric::widest::{Loop, widest};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PostTransform {
@@ -39,13 +41,29 @@ impl PostTransform {
 
     /// The scores of one row with two or more classes.
     pub(super) fn apply(self, scores: &mut [f32]) {
+        let count = scores.len();
+        self.apply_rows(scores, count);
+    }
+
+    /// The scores of rows with `count` classes each, two or more.
+    pub(super) fn apply_rows(self, scores: &mut [f32], count: usize) {
         match self {
             PostTransform::None => {}
-            PostTransform::Softmax => softmax(scores),
-            PostTransform::Logistic => scores.iter_mut().for_each(|score| *score = logistic(*score)),
-            PostTransform::SoftmaxZero => softmax_zero(scores),
+            PostTransform::Softmax => softmax(scores, count),
+            PostTransform::Logistic => widest(Logistics(scores)),
+            PostTransform::SoftmaxZero => scores.chunks_exact_mut(count.max(1)).for_each(softmax_zero),
             PostTransform::Probit => scores.iter_mut().for_each(|score| *score = probit(*score)),
         }
+    }
+
+    /// The two scores that are made of each one.
+    pub(super) fn pairs(self, scores: &[f32], second: SecondClass) -> Vec<f32> {
+        if self != PostTransform::Logistic {
+            return scores.iter().flat_map(|score| self.pair(*score, second)).collect();
+        }
+        let mut pairs: Vec<f32> = scores.iter().flat_map(|score| [-score, *score]).collect();
+        widest(Logistics(&mut pairs));
+        pairs
     }
 
     /// The two scores that are made of one.
@@ -68,15 +86,32 @@ pub(super) fn logistic(score: f32) -> f32 {
     if score < 0.0 { 1.0 - positive } else { positive }
 }
 
-fn softmax(scores: &mut [f32]) {
-    let largest =
-        scores.iter().copied().fold(f32::MIN, |largest, score| if score > largest { score } else { largest });
-    let mut sum = 0.0;
-    for score in &mut *scores {
-        *score = (*score - largest).exp();
-        sum += *score;
+/// The logistic function of each number.
+struct Logistics<'a>(&'a mut [f32]);
+
+impl Loop for Logistics<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for score in self.0 {
+            let positive = 1.0 / (1.0 + exponential::<FUSED>(-score.abs()));
+            *score = if *score < 0.0 { 1.0 - positive } else { positive };
+        }
     }
-    scores.iter_mut().for_each(|score| *score /= sum);
+}
+
+fn softmax(scores: &mut [f32], count: usize) {
+    for scores in scores.chunks_exact_mut(count.max(1)) {
+        let larger = |largest, score| if score > largest { score } else { largest };
+        let largest = scores.iter().copied().fold(f32::MIN, larger);
+        scores.iter_mut().for_each(|score| *score -= largest);
+    }
+    widest(Exponentials(scores));
+    for scores in scores.chunks_exact_mut(count.max(1)) {
+        let sum: f32 = scores.iter().sum();
+        scores.iter_mut().for_each(|score| *score /= sum);
+    }
 }
 
 /// Scores that are zero stay zero.

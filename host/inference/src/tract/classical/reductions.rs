@@ -1,19 +1,18 @@
 //! Reductions that tract computes wrongly where numbers are large or infinite: ReduceMax, ReduceMin and ReduceLogSumExp of
-//! FP32 and FP64. For all other types they stay tract's.
+//! FP32 and FP64.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
-use tract_onnx::prelude::tract_ndarray::{ArrayD, ArrayViewD, Axis};
-use tract_onnx::prelude::{
-    Datum, DatumType, SpecialOps, TDim, TValue, TVec, Tensor, TractResult, TypedModel,
-};
-use tract_onnx::tract_core::internal::{AxisOp, OutletId, StaticName, bail, ensure, format_err, tvec};
-use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
-use tract_onnx::tract_hir::internal::{Expansion, expand};
+use tract_onnx::prelude::{Datum, DatumType, SpecialOps, TDim, TValue, TVec, TractResult, TypedModel};
+use tract_onnx::tract_core::internal::{AxisOp, OutletId, bail, ensure, format_err, tvec};
 
 use super::attributes::{integer, integers};
-use super::operator::{Built, Described, KeptAxes, Operator, of_tract, wired};
+use super::operator::{Built, Described, KeptAxes, Operator, wired};
+use super::types::{OfTypes, REALS, built};
 use super::values;
+use crate::tract::numeric::functions::Exponential;
+use crate::tract::numeric::lanes::{Lanes, fold};
+use crate::tract::numeric::widest::{Loop, widest};
 
 pub(super) fn reduce_max(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     reduce(context, node, Reducer::Max)
@@ -29,14 +28,13 @@ pub(super) fn reduce_log_sum_exp(context: &ParsingContext<'_>, node: &NodeProto)
 
 fn reduce(context: &ParsingContext<'_>, node: &NodeProto, reducer: Reducer) -> Built {
     let reduction = Reduction {
-        of_tract: of_tract(context, node)?,
         reducer,
         // From version 18 on the axes are an input. Without any all axes are reduced, unless that is switched off.
         axes: integers(node, "axes")?.to_vec(),
         keeps_dimensions: integer(node, "keepdims", 1)? != 0,
         may_be_none: integer(node, "noop_with_empty_axes", 0)? != 0,
     };
-    Ok((expand(reduction), Vec::new()))
+    built(context, node, reduction)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,33 +46,23 @@ enum Reducer {
 
 #[derive(Clone, Debug)]
 struct Reduction {
-    of_tract: Box<dyn Expansion>,
     reducer: Reducer,
     axes: Vec<i64>,
     keeps_dimensions: bool,
     may_be_none: bool,
 }
 
-impl Expansion for Reduction {
-    fn name(&self) -> StaticName {
-        self.reducer.name().into()
+impl OfTypes for Reduction {
+    fn name(&self) -> &'static str {
+        self.reducer.name()
     }
 
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        solver: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        self.of_tract.rules(solver, inputs, outputs)
+    fn types(&self) -> &'static [DatumType] {
+        REALS
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let fact = model.outlet_fact(inputs[0])?;
-        if ![DatumType::F32, DatumType::F64].contains(&fact.datum_type) {
-            return self.of_tract.wire(prefix, model, inputs);
-        }
-        let rank = fact.rank();
+        let rank = model.outlet_fact(inputs[0])?.rank();
         let axes = self.resolved(model, inputs, rank)?;
         let reduce = Reduce { reducer: self.reducer, axes: axes.clone() };
         let mut wire = wired(reduce, prefix, model, &inputs[..1])?;
@@ -152,47 +140,64 @@ impl Operator for Reduce {
             DatumType::F32 => self.reduced::<f32>(&inputs[0])?,
             _ => self.reduced::<f64>(&inputs[0])?,
         };
-        Ok(tvec!(output.into()))
+        Ok(tvec!(output))
     }
 }
 
 impl Reduce {
-    fn reduced<T: Float>(&self, input: &TValue) -> TractResult<Tensor> {
-        let input = input.to_plain_array_view::<T>()?;
-        ensure!(
-            !input.is_empty() || self.axes.is_empty(),
-            "{}: there is nothing to reduce",
-            self.reducer.name()
-        );
-        let largest = |input| self.folded(input, |a: T, b: T| if b > a || a.is_nan() { b } else { a });
-        Ok(match self.reducer {
-            Reducer::Max => largest(input),
-            Reducer::Min => self.folded(input, |a: T, b: T| if b < a || a.is_nan() { b } else { a }),
-            Reducer::LogSumExp => {
-                // Exponents of differences from the largest number do not overflow.
-                let largest =
-                    largest(input.view()).mapv(|value| if value.is_finite() { value } else { T::zero() });
-                let exponents = (&input - &largest).mapv(T::exp);
-                self.folded(exponents.view(), |a, b| a + b).mapv(T::ln) + largest
-            }
+    fn reduced<T: Datum + Exponential>(&self, input: &TValue) -> TractResult<TValue> {
+        let name = self.reducer.name();
+        ensure!(!input.shape().contains(&0) || self.axes.is_empty(), "{name}: there is nothing to reduce");
+        let mut shape: TVec<usize> = input.shape().into();
+        let mut reduced: Option<TValue> = None;
+        // Axes that lie together are reduced at once, those farther inside first.
+        for axes in self.axes.chunk_by(|axis, next| axis + 1 == *next).rev() {
+            let Some(lanes) = Lanes::new(&shape, axes) else { break };
+            let numbers = values::elements::<T>(reduced.as_ref().unwrap_or(input))?;
+            let output = values::filled(lanes.shape(), |output| {
+                widest(ReduceLanes { reducer: self.reducer, lanes: &lanes, numbers, output });
+            })?;
+            shape = lanes.shape().into();
+            reduced = Some(output);
         }
-        .into())
-    }
-
-    fn folded<T: Float>(&self, input: ArrayViewD<'_, T>, fold: impl Fn(T, T) -> T) -> ArrayD<T> {
-        let mut folded = input.to_owned();
-        for axis in &self.axes {
-            let mut lanes = folded.axis_iter(Axis(*axis));
-            let Some(first) = lanes.next() else { continue };
-            let mut sum = first.to_owned();
-            lanes.for_each(|lane| sum.zip_mut_with(&lane, |a, b| *a = fold(*a, *b)));
-            folded = sum.insert_axis(Axis(*axis));
-        }
-        folded
+        Ok(reduced.unwrap_or_else(|| input.clone()))
     }
 }
 
-trait Float: Datum + Copy + tract_onnx::prelude::tract_num_traits::Float {}
+struct ReduceLanes<'a, T> {
+    reducer: Reducer,
+    lanes: &'a Lanes,
+    numbers: &'a [T],
+    output: &'a mut [T],
+}
 
-impl Float for f32 {}
-impl Float for f64 {}
+impl<T: Exponential> Loop for ReduceLanes<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let ReduceLanes { reducer, lanes, numbers, output } = self;
+        let larger = |a: T, b: T| if b > a || a.is_nan() { b } else { a };
+        let smaller = |a: T, b: T| if b < a || a.is_nan() { b } else { a };
+        match reducer {
+            Reducer::Max => fold(lanes, numbers, output, T::neg_infinity(), larger),
+            Reducer::Min => fold(lanes, numbers, output, T::infinity(), smaller),
+            Reducer::LogSumExp => {
+                fold(lanes, numbers, output, T::neg_infinity(), larger);
+                // Exponents of differences from the largest number do not overflow.
+                let largest: Vec<T> =
+                    output.iter().map(|value| if value.is_finite() { *value } else { T::zero() }).collect();
+                let mut exponents = numbers.to_vec();
+                let blocks = exponents.chunks_exact_mut(lanes.length * lanes.inner);
+                for (block, largest) in blocks.zip(largest.chunks_exact(lanes.inner)) {
+                    for row in block.chunks_exact_mut(lanes.inner) {
+                        row.iter_mut().zip(largest).for_each(|(value, largest)| *value = *value - *largest);
+                    }
+                }
+                T::exponentials::<FUSED>(&mut exponents);
+                fold(lanes, &exponents, output, T::zero(), |a, b| a + b);
+                output.iter_mut().zip(&largest).for_each(|(sum, largest)| *sum = sum.ln() + *largest);
+            }
+        }
+    }
+}

@@ -8,12 +8,15 @@ use tract_onnx::prelude::{DatumType, TDim, TValue, TVec, TractResult};
 use tract_onnx::tract_core::internal::{bail, ensure, tvec};
 
 use super::attributes::{self, expect_length};
-use super::dense;
+
 use super::labels::Labels;
 use super::linear::first_largest;
 use super::operator::{Built, Described, KeptAxes, Operator, built};
 use super::post_transform::{PostTransform, SecondClass, logistic};
 use super::values::{self, NUMBERS, Table, expect_type, rows_and_columns};
+use crate::tract::numeric::functions::{Exponentials, HyperbolicTangents};
+use crate::tract::numeric::products::{self, Weights};
+use crate::tract::numeric::widest::{Loop, widest};
 
 /// Rows whose kernels are computed at once: bounds the memory inside a run.
 const BLOCK: usize = 64;
@@ -29,19 +32,27 @@ enum KernelType {
     Sigmoid,
 }
 
-/// Compares rows with vectors `[vectors, columns]`.
+/// Compares rows with vectors.
 #[derive(Debug)]
 struct Kernel {
     kind: KernelType,
     gamma: f32,
     coef0: f32,
     degree: f32,
-    vectors: Vec<f32>,
+    vectors: Vectors,
     columns: usize,
+    count: usize,
+}
+
+#[derive(Debug)]
+enum Vectors {
+    /// One after the other, for distances.
+    Rows(Vec<f32>),
+    Weights(Weights<f32>),
 }
 
 impl Kernel {
-    fn new(node: &NodeProto, vectors: Vec<f32>, count: usize) -> TractResult<Kernel> {
+    fn new(node: &NodeProto, vectors: &[f32], count: usize) -> TractResult<Kernel> {
         let kind = match attributes::text(node, "kernel_type", "LINEAR")?.as_str() {
             "LINEAR" => KernelType::Linear,
             "POLY" => KernelType::Poly,
@@ -60,30 +71,36 @@ impl Kernel {
         node.expect_attr("support_vectors", is_table, || {
             format!("as many numbers for each of {count} vectors, got {length}")
         })?;
-        Ok(Kernel { kind, gamma, coef0, degree, columns: length / count, vectors })
+        Ok(Kernel { gamma, coef0, degree, ..Kernel::of_table(kind, vectors, count) })
     }
 
-    fn count(&self) -> usize {
-        self.vectors.len() / self.columns
+    /// `vectors` are as many as `count` says.
+    fn of_table(kind: KernelType, vectors: &[f32], count: usize) -> Kernel {
+        let columns = vectors.len() / count;
+        let vectors = match kind {
+            KernelType::Rbf => Vectors::Rows(vectors.to_vec()),
+            _ => {
+                let weight = |column: usize, vector: usize| vectors[vector * columns + column];
+                Vectors::Weights(Weights::new(columns, count, weight, |_| 0.0))
+            }
+        };
+        Kernel { kind, gamma: 0.0, coef0: 0.0, degree: 0.0, vectors, columns, count }
     }
 
     /// The kernel of each of the rows with each of the vectors.
-    fn of(&self, rows: &[f32], output: &mut Vec<f32>) -> TractResult<()> {
-        output.clear();
-        if self.kind == KernelType::Rbf {
-            for row in rows.chunks_exact(self.columns) {
-                let distances = self.vectors.chunks_exact(self.columns);
-                let distances = distances
-                    .map(|vector| dense::sum_of(row, vector, |x, vector| (x - vector) * (x - vector)));
-                output.extend(distances.map(|distance| -self.gamma * distance));
-            }
-            dense::exponentials(output);
-            return Ok(());
+    fn of(&self, rows: &[f32], output: &mut Vec<f32>) {
+        output.resize(rows.len() / self.columns * self.count, 0.0);
+        match &self.vectors {
+            Vectors::Rows(vectors) => widest(Squares { rows, vectors, columns: self.columns, output }),
+            Vectors::Weights(weights) => weights.multiply(rows, output),
         }
-        output.resize(rows.len() / self.columns * self.count(), 0.0);
-        dense::add_products(rows, &self.vectors, self.columns, output)?;
         let argument = |product: f32| self.gamma * product + self.coef0;
         match self.kind {
+            KernelType::Linear => {}
+            KernelType::Rbf => {
+                output.iter_mut().for_each(|distance| *distance *= -self.gamma);
+                widest(Exponentials(output));
+            }
             KernelType::Poly if self.degree == 2.0 => {
                 output.iter_mut().for_each(|product| *product = argument(*product).powi(2))
             }
@@ -95,20 +112,39 @@ impl Kernel {
             }
             KernelType::Sigmoid => {
                 output.iter_mut().for_each(|product| *product = argument(*product));
-                dense::hyperbolic_tangents(output);
+                widest(HyperbolicTangents(output));
             }
-            KernelType::Linear | KernelType::Rbf => {}
         }
-        Ok(())
+    }
+}
+
+/// The squared distance of each row from each vector.
+struct Squares<'a> {
+    rows: &'a [f32],
+    vectors: &'a [f32],
+    columns: usize,
+    output: &'a mut [f32],
+}
+
+impl Loop for Squares<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let vectors = || self.vectors.chunks_exact(self.columns);
+        let pairs =
+            self.rows.chunks_exact(self.columns).flat_map(|row| vectors().map(move |vector| (row, vector)));
+        for (output, (row, vector)) in self.output.iter_mut().zip(pairs) {
+            *output = products::sum_of(row, vector, |x, vector| (x - vector) * (x - vector));
+        }
     }
 }
 
 /// A linear model in place of support vectors: the weights are the only vectors.
-fn linear_kernel(node: &NodeProto, weights: Vec<f32>, count: usize) -> TractResult<Kernel> {
+fn linear_kernel(node: &NodeProto, weights: &[f32], count: usize) -> TractResult<Kernel> {
     let is_table = count > 0 && !weights.is_empty() && weights.len().is_multiple_of(count);
     node.expect_attr("coefficients", is_table, || format!("as many numbers for each of {count} scores"))?;
-    let columns = weights.len() / count;
-    Ok(Kernel { kind: KernelType::Linear, gamma: 0.0, coef0: 0.0, degree: 0.0, columns, vectors: weights })
+    Ok(Kernel::of_table(KernelType::Linear, weights, count))
 }
 
 fn rows(operator: &str, kernel: &Kernel, inputs: &[Described]) -> TractResult<TDim> {
@@ -130,8 +166,8 @@ fn for_each_row(kernel: &Kernel, input: &TValue, mut finish: impl FnMut(&[f32]))
     ensure!(table.columns == kernel.columns, "expected {} columns, got {}", kernel.columns, table.columns);
     let mut kernels = Vec::new();
     for block in values::floats(input)?.chunks(BLOCK * kernel.columns) {
-        kernel.of(block, &mut kernels)?;
-        kernels.chunks_exact(kernel.count()).for_each(&mut finish);
+        kernel.of(block, &mut kernels);
+        kernels.chunks_exact(kernel.count).for_each(&mut finish);
     }
     Ok(())
 }
@@ -145,10 +181,10 @@ pub(super) fn regressor(_context: &ParsingContext<'_>, node: &NodeProto) -> Buil
     let (kernel, coefficients) = if supports > 0 {
         let supports = supports as usize;
         expect_length(node, "coefficients", coefficients.len(), supports)?;
-        let vectors = attributes::floats(node, "support_vectors")?.to_vec();
+        let vectors = attributes::floats(node, "support_vectors")?;
         (Kernel::new(node, vectors, supports)?, coefficients)
     } else {
-        (linear_kernel(node, coefficients, 1)?, vec![1.0])
+        (linear_kernel(node, &coefficients, 1)?, vec![1.0])
     };
     let post_transform = PostTransform::new(node)?;
     node.expect_attr("post_transform", post_transform == PostTransform::None, "NONE")?;
@@ -185,7 +221,7 @@ impl Operator for Regressor {
         let mut output = Vec::with_capacity(Table::of(&inputs[0])?.rows);
         for_each_row(kernel, &inputs[0], |kernels| {
             let score =
-                rho + dense::sum_of(kernels, coefficients, |kernel, coefficient| kernel * coefficient);
+                rho + products::sum_of(kernels, coefficients, |kernel, coefficient| kernel * coefficient);
             output.push(match (*is_one_class, score > 0.0) {
                 (false, _) => score,
                 (true, true) => 1.0,
@@ -215,12 +251,12 @@ pub(super) fn classifier(_context: &ParsingContext<'_>, node: &NodeProto) -> Bui
                 !(is_pair && post_transform == PostTransform::Probit),
                 || "another one than PROBIT for two classes".to_owned(),
             )?;
-            let vectors = attributes::floats(node, "support_vectors")?.to_vec();
+            let vectors = attributes::floats(node, "support_vectors")?;
             (Kernel::new(node, vectors, votes.supports())?, Some(votes))
         }
         None => {
             node.expect_attr("rho", !rho.is_empty(), "at least one number")?;
-            (linear_kernel(node, coefficients, classes)?, None)
+            (linear_kernel(node, &coefficients, classes)?, None)
         }
     };
     let parts = ClassifierParts { kernel, votes, rho, labels, post_transform, has_no_negative };

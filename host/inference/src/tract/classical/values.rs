@@ -1,11 +1,12 @@
-//! Tensors of tract as slices of plain elements, and back. No operator touches a tensor in another way.
+//! What the operators want to know of their inputs: tables, element types, numbers as FP32.
 
 use std::borrow::Cow;
 
-use tract_onnx::prelude::{Datum, DatumType, TDim, TValue, Tensor, TractResult, tract_ndarray};
+use tract_onnx::prelude::{DatumType, TDim, TValue, Tensor, TractResult};
 use tract_onnx::tract_core::internal::{bail, ensure};
 
 use super::operator::Described;
+pub(super) use crate::tract::elements::{elements, filled, tensor};
 
 /// Rows and columns of an input. One dimension is one row, as ONNX Runtime has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +47,6 @@ pub(super) fn expect_type(operator: &str, input: &Described, accepted: &[DatumTy
 /// The number types that the operators of ai.onnx.ml take.
 pub(super) const NUMBERS: [DatumType; 4] = [DatumType::F32, DatumType::F64, DatumType::I64, DatumType::I32];
 
-pub(super) fn elements<T: Datum>(value: &Tensor) -> TractResult<&[T]> {
-    value.try_as_plain_ram()?.as_slice::<T>()
-}
-
 /// The elements as FP32, converted where they are of another type, as ONNX Runtime does.
 pub(super) fn floats(value: &Tensor) -> TractResult<Cow<'_, [f32]>> {
     Ok(match value.datum_type() {
@@ -59,10 +56,4 @@ pub(super) fn floats(value: &Tensor) -> TractResult<Cow<'_, [f32]>> {
         DatumType::I32 => elements::<i32>(value)?.iter().map(|value| *value as f32).collect(),
         other => bail!("expected numbers, not {other:?}"),
     })
-}
-
-/// A tensor of these elements, which are as many as the shape says.
-pub(super) fn tensor<T: Datum>(shape: &[usize], elements: Vec<T>) -> TractResult<TValue> {
-    let array = tract_ndarray::ArrayD::from_shape_vec(shape, elements)?;
-    Ok(Tensor::from(array).into())
 }

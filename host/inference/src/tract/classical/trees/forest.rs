@@ -11,6 +11,8 @@ pub(super) trait Number: Datum + Copy + tract_num_traits::Float + std::ops::AddA
     fn below(self) -> Self;
     fn from_double(value: f64) -> Self;
     fn to_float(self) -> f32;
+    /// The numbers as they are, if they are FP32.
+    fn singles(numbers: &[Self]) -> Option<&[f32]>;
 }
 
 impl Number for f32 {
@@ -25,6 +27,10 @@ impl Number for f32 {
     fn to_float(self) -> f32 {
         self
     }
+
+    fn singles(numbers: &[f32]) -> Option<&[f32]> {
+        Some(numbers)
+    }
 }
 
 impl Number for f64 {
@@ -38,6 +44,10 @@ impl Number for f64 {
 
     fn to_float(self) -> f32 {
         self as f32
+    }
+
+    fn singles(_numbers: &[f64]) -> Option<&[f32]> {
+        None
     }
 }
 

@@ -8,6 +8,7 @@ use tract_onnx::prelude::TractResult;
 use tract_onnx::tract_core::internal::{bail, ensure, format_err};
 
 use super::forest::{Branch, Forest, Number, Place, Test};
+use super::small::SmallTree;
 
 /// One node. A leaf's `next` is itself, and it has none of the flags: a walker that stands on it stays there.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +57,8 @@ pub(super) enum Leaves<T> {
 pub(super) struct Layout<T> {
     pub(super) nodes: Vec<Node<T>>,
     pub(super) roots: Vec<u32>,
+    /// For each root, the tree in another form, if it is small enough.
+    pub(super) small: Vec<Option<SmallTree>>,
     pub(super) leaves: Leaves<T>,
     pub(super) targets: usize,
     /// One more than the largest feature that is asked for.
@@ -87,8 +90,10 @@ impl<T: Number> Layout<T> {
         ensure!(builder.nodes.iter().all(exists), "a branch leads nowhere");
         let features = builder.nodes.iter().map(|node| node.feature as usize + 1).max().unwrap_or(0);
         let asks_for_missing = builder.nodes.iter().any(|node| node.tag & MISSING_STAYS != 0);
+        let small = roots.iter().map(|root| SmallTree::new(&builder.nodes, *root)).collect();
         Ok(Layout {
             nodes: builder.nodes,
+            small,
             roots,
             leaves,
             targets: forest.targets,

@@ -2,7 +2,7 @@
 //!
 //! Data flows forward: `arrays` and `lists` read the attributes of the two encodings that ONNX has into a `Forest`,
 //! `layout` checks that forest and lays it out flat, `walk` finds the leaves of many rows at once and adds up what they
-//! say, `classifier` and `regressor` make outputs of the sums.
+//! say, `small` finds them for small trees, `classifier` and `regressor` make outputs of the sums.
 
 mod arrays;
 mod classifier;
@@ -11,6 +11,7 @@ mod forest;
 mod layout;
 mod lists;
 mod regressor;
+mod small;
 mod walk;
 
 pub(super) use classifier::classifier;

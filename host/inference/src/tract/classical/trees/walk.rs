@@ -5,12 +5,16 @@
 
 use super::forest::{Aggregate, Number};
 use super::layout::{Layout, Leaves, MISSING_STAYS, MOVES, Node, TESTS};
+use super::small::Columns;
 
 /// Walks that go side by side.
 const LANES: usize = 8;
 
 /// Rows that go through all trees before the next ones begin.
 const BLOCK: usize = 128;
+
+/// Putting a value in its column costs about a quarter of what a small tree saves for a row.
+const COLUMNS_PER_TREE: usize = 4;
 
 /// What the trees say about one row: for each target a score, and whether any leaf had a weight for it.
 pub(super) struct Scores<'a, T> {
@@ -72,15 +76,12 @@ impl<T: Number> Walker<'_, T> {
     /// Calls `reached` with each row and the leaf that it reaches, for every tree, each row's trees in their order.
     fn block<const MISSING: bool>(&self, mut reached: impl FnMut(usize, &Node<T>)) {
         let rows = self.x.len() / self.columns;
+        if let Some(x) = T::singles(self.x).filter(|_| self.has_worth_in_columns(rows)) {
+            return self.block_in_columns::<MISSING>(x, rows, reached);
+        }
         let together = rows - rows % LANES;
         for root in &self.layout.roots {
-            for row in (0..together).step_by(LANES) {
-                let nodes =
-                    self.lanes::<MISSING, LANES>([*root; LANES], std::array::from_fn(|lane| row + lane));
-                for (lane, node) in nodes.into_iter().enumerate() {
-                    reached(row + lane, node);
-                }
-            }
+            self.rows::<MISSING>(*root, 0..together, &mut reached);
         }
         for row in together..rows {
             let (roots, rest) = self.layout.roots.as_chunks::<LANES>();
@@ -92,6 +93,51 @@ impl<T: Number> Walker<'_, T> {
             for root in rest {
                 self.lanes::<MISSING, 1>([*root], [row]).into_iter().for_each(|node| reached(row, node));
             }
+        }
+    }
+
+    /// Whether there are enough small trees, and rows, that putting the rows' values in columns pays.
+    fn has_worth_in_columns(&self, rows: usize) -> bool {
+        let small = self.layout.small.iter().filter(|tree| tree.is_some()).count();
+        rows >= LANES && small * COLUMNS_PER_TREE >= self.layout.features
+    }
+
+    /// As [`block`](Self::block), small trees in their own way.
+    fn block_in_columns<const MISSING: bool>(
+        &self,
+        x: &[f32],
+        rows: usize,
+        mut reached: impl FnMut(usize, &Node<T>),
+    ) {
+        let columns = Columns::of(x, self.columns, self.layout.features);
+        let mut ends = vec![0; rows];
+        for (root, small) in self.layout.roots.iter().zip(&self.layout.small) {
+            let Some(tree) = small else {
+                self.rows::<MISSING>(*root, 0..rows, &mut reached);
+                continue;
+            };
+            tree.ends(&columns, &mut ends);
+            for (row, end) in ends.iter().enumerate() {
+                reached(row, &self.layout.nodes[*end as usize]);
+            }
+        }
+    }
+
+    /// The leaves of some rows in one tree.
+    #[inline(always)]
+    fn rows<const MISSING: bool>(
+        &self,
+        root: u32,
+        rows: std::ops::Range<usize>,
+        reached: &mut impl FnMut(usize, &Node<T>),
+    ) {
+        let together = rows.end - rows.len() % LANES;
+        for row in (rows.start..together).step_by(LANES) {
+            let nodes = self.lanes::<MISSING, LANES>([root; LANES], std::array::from_fn(|lane| row + lane));
+            nodes.into_iter().enumerate().for_each(|(lane, node)| reached(row + lane, node));
+        }
+        for row in together..rows.end {
+            self.lanes::<MISSING, 1>([root], [row]).into_iter().for_each(|node| reached(row, node));
         }
     }
 
@@ -138,6 +184,7 @@ struct Sums<'a, T> {
 }
 
 impl<T: Number> Sums<'_, T> {
+    #[inline]
     fn add(&mut self, row: usize, leaf: &Node<T>) {
         let start = row * self.layout.targets;
         match &self.layout.leaves {
