@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use modelhost_core::{
-    Digest, EnginePreference, ErrorCode, ModelConfiguration, ModelName, Parameter, Signature, TensorDescription,
-    VersionNumber,
+    Digest, EnginePreference, ErrorCode, ModelConfiguration, ModelName, Parameter, Signature,
+    TensorDescription, VersionNumber,
 };
 use modelhost_inference::Priority;
 use modelhost_registry::Version;
