@@ -103,6 +103,21 @@ impl FromStr for AliasName {
     }
 }
 
+/// The name of a prediction table, such as `top-items`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TableName(Box<str>);
+
+name_type!(TableName);
+
+impl FromStr for TableName {
+    type Err = InvalidName;
+
+    fn from_str(name: &str) -> Result<TableName, InvalidName> {
+        check("table name", name).map(TableName)
+    }
+}
+
 /// The number of a version: 1, 2, 3 … per model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -205,6 +205,7 @@ impl Plugin {
             origin: self.origin.clone(),
             memory: self.memory.clone(),
             scheduling: self.share.scheduling(),
+            grants: self.share.grants(),
             deadline,
             priority,
             recorder,

@@ -14,6 +14,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::bindings::wasi::nn::errors::ErrorCode;
 use crate::log::CallLog;
 use crate::memory_budget::{MemoryBudget, MemoryShare};
+use crate::predictions::Grants;
 use crate::recorder::Recorder;
 use crate::scheduling::Scheduling;
 use crate::services::Services;
@@ -97,6 +98,8 @@ pub struct CallState {
     pub services: Arc<Services>,
     /// How the call shares the machine with others.
     pub scheduling: Arc<Scheduling>,
+    /// Which prediction tables it may read.
+    pub grants: Arc<Grants>,
     /// When the call began.
     began: Instant,
     /// When the call has to be over.
@@ -125,6 +128,8 @@ pub struct CallContext {
     pub memory: Arc<MemoryBudget>,
     /// How the plugin's calls share the machine with others.
     pub scheduling: Arc<Scheduling>,
+    /// Which prediction tables it may read.
+    pub grants: Arc<Grants>,
     /// When it has to be over.
     pub deadline: Instant,
     /// Which calls of a graph go first.
@@ -188,6 +193,7 @@ impl CallState {
             graphs: call.graphs,
             services: services.clone(),
             scheduling: call.scheduling,
+            grants: call.grants,
             began: Instant::now(),
             deadline: call.deadline,
             priority: call.priority,
@@ -245,6 +251,11 @@ impl CallState {
             return Err(self.exceed(LimitExceeded::HostMemory));
         }
         self.push(wrap(tensor))
+    }
+
+    /// Bytes of tensors that the call may still get.
+    pub fn tensor_bytes_left(&self) -> usize {
+        self.limits().tensor_bytes.saturating_sub(self.budget.tensor_bytes)
     }
 
     /// Takes a tensor away from the guest.
