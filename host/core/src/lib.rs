@@ -23,7 +23,7 @@ pub use metadata::{ComponentMetadata, SampleSection};
 pub use model_configuration::{
     DynamicBatching, EngineName, EnginePreference, InvalidConfiguration, ModelConfiguration,
 };
-pub use names::{AliasName, InvalidName, ModelName, TableName, VersionNumber};
+pub use names::{AliasName, DatasetName, InvalidName, ModelName, ScheduleName, TableName, VersionNumber};
 pub use parameter::Parameter;
 pub use signature::{GraphDescription, Signature, SignatureMismatch, TensorDescription};
 pub use table_key::TableKey;

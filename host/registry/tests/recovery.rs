@@ -355,7 +355,7 @@ fn a_newer_journal_is_not_touched() {
         Registry::check(&data).unwrap_err(),
         Registry::rebuild(&data).unwrap_err(),
     ] {
-        assert!(matches!(error, RegistryError::NewerFormat { found: 3, known: 2, .. }), "{error}");
+        assert!(matches!(error, RegistryError::NewerFormat { found: 4, known: 3, .. }), "{error}");
     }
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }

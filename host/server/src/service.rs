@@ -12,6 +12,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
+use modelhost_batch::Batch;
 use modelhost_serving::ModelHost;
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +29,7 @@ use crate::telemetry::Telemetry;
 /// What all requests share.
 pub(crate) struct Shared {
     pub(crate) host: Arc<ModelHost>,
+    pub(crate) batch: Arc<Batch>,
     pub(crate) settings: ServerSettings,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) budget: BodyBudget,

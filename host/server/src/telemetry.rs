@@ -61,6 +61,10 @@ const ENDPOINTS: [Endpoint; Endpoint::COUNT] = [
     Endpoint::Alias,
     Endpoint::Configuration,
     Endpoint::Statistics,
+    Endpoint::Datasets,
+    Endpoint::Dataset,
+    Endpoint::DatasetVersions,
+    Endpoint::DatasetVersion,
     Endpoint::Unknown,
 ];
 

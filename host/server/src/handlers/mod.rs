@@ -1,11 +1,13 @@
 //! One module per family of endpoints. Each handler takes a call apart, asks `serving`, and builds a reply.
 
 mod configuration;
+mod datasets;
 mod deployments;
 mod infer;
 mod metadata;
 mod models;
 mod observe;
+mod predictions;
 mod statistics;
 mod upload;
 
@@ -52,6 +54,26 @@ pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
         (Endpoint::Configuration, &Method::PUT) => configuration::configure(call).await,
         (Endpoint::Configuration, _) => configuration::configuration(call).await,
         (Endpoint::Statistics, _) => statistics::statistics(call).await,
+        (Endpoint::Datasets, _) => datasets::list(call).await,
+        (Endpoint::Dataset, _) => datasets::dataset(call).await,
+        (Endpoint::DatasetVersions, _) => datasets::versions(call).await,
+        (Endpoint::DatasetVersion, &Method::DELETE) => datasets::delete(call).await,
+        (Endpoint::DatasetVersion, _) => datasets::version(call).await,
+        (Endpoint::PredictionTables, _) => Ok(predictions::list(call)),
+        (Endpoint::PredictionTable, &Method::PUT) => predictions::put(call).await,
+        (Endpoint::PredictionTable, &Method::DELETE) => predictions::delete(call).await,
+        (Endpoint::PredictionTable, _) => predictions::table(call),
+        (Endpoint::PredictionVersions, &Method::POST) => predictions::publish(call).await,
+        (Endpoint::PredictionRollback, &Method::POST) => predictions::rollback(call).await,
+        (Endpoint::PredictionLookup, &Method::POST) => predictions::look_up(call).await,
+        // A key may have the name of what is posted to.
+        (
+            Endpoint::Prediction
+            | Endpoint::PredictionVersions
+            | Endpoint::PredictionRollback
+            | Endpoint::PredictionLookup,
+            _,
+        ) => predictions::prediction(call).await,
         (Endpoint::Unknown, _) => Err(ApiError::not_found("nothing has this address")),
     }
 }
@@ -68,7 +90,16 @@ fn version_selector(call: &Call<'_>) -> Result<VersionSelector, ApiError> {
 
 /// The body of a change. An empty body is `{}`.
 async fn read_change<T: DeserializeOwned>(call: &mut Call<'_>, what: &str) -> Result<T, ApiError> {
-    let limits = BodyLimits::new(MAX_CHANGE_BYTES, &call.shared.settings);
+    read_body(call, what, MAX_CHANGE_BYTES).await
+}
+
+/// A JSON object of at most this many bytes. An empty body is `{}`.
+async fn read_body<T: DeserializeOwned>(
+    call: &mut Call<'_>,
+    what: &str,
+    most_bytes: u64,
+) -> Result<T, ApiError> {
+    let limits = BodyLimits::new(most_bytes, &call.shared.settings);
     let body = call.body.read(limits, &call.shared.budget).await?;
     let json = if body.bytes.is_empty() { b"{}" } else { body.bytes.as_ref() };
     let refused = |reason: &dyn std::fmt::Display| {

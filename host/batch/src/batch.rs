@@ -1,0 +1,66 @@
+//! All of batch in one place: opens what the data folder holds, and is what the HTTP API asks.
+
+use std::sync::Arc;
+
+use modelhost_registry::Registry;
+use modelhost_serving::ModelHost;
+
+use crate::Error;
+use crate::datasets::Datasets;
+use crate::settings::BatchSettings;
+use crate::tables::Tables;
+use crate::work::Work;
+
+/// Datasets, and what is done with them. Shared in an [`Arc`].
+pub struct Batch {
+    host: Arc<ModelHost>,
+    registry: Arc<Registry>,
+    settings: BatchSettings,
+    work: Work,
+    datasets: Arc<Datasets>,
+    tables: Arc<Tables>,
+}
+
+impl Batch {
+    /// Opens what the data folder of this host holds, and removes files that an interrupted process left.
+    ///
+    /// # Errors
+    /// A data folder that cannot be read, or settings that cannot work.
+    pub async fn open(host: Arc<ModelHost>, settings: BatchSettings) -> Result<Arc<Batch>, Error> {
+        let registry = host.registry().clone();
+        let work = Work::start(&settings)?;
+        let datasets = Datasets::open(registry.clone(), &settings, work.clone()).await?;
+        let tables = Tables::open(host.clone(), registry.clone(), datasets.clone(), work.clone()).await?;
+        Ok(Arc::new(Batch { host, registry, settings, work, datasets, tables }))
+    }
+
+    /// The models, which jobs ask.
+    pub fn host(&self) -> &Arc<ModelHost> {
+        &self.host
+    }
+
+    /// The records; blocks.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// What the operator set.
+    pub fn settings(&self) -> &BatchSettings {
+        &self.settings
+    }
+
+    /// The threads for batch work.
+    pub fn work(&self) -> &Work {
+        &self.work
+    }
+
+    /// The datasets.
+    pub fn datasets(&self) -> &Arc<Datasets> {
+        &self.datasets
+    }
+
+    /// The prediction tables.
+    pub fn tables(&self) -> &Arc<Tables> {
+        &self.tables
+    }
+}
