@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, RecordBatch, StructArray};
+use arrow::array::{RecordBatch, StructArray};
 use arrow::datatypes::{DataType, Field};
 use arrow::json::writer::{EncoderOptions, make_encoder};
 use modelhost_core::{Datatype, Tensor};

@@ -9,6 +9,7 @@ pub mod examine;
 pub mod models;
 pub mod pack;
 pub mod predict;
+pub mod predictions;
 pub mod push;
 pub mod serve;
 pub mod stats;
@@ -47,6 +48,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Alias(arguments) => aliases::run(&arguments, &Session::new(host)?),
         Command::Configure(arguments) => configure::run(&arguments, &Session::new(host)?),
         Command::Stats(arguments) => stats::run(&arguments, &Session::new(host)?),
+        Command::Predictions(arguments) => predictions::run(&arguments, &Session::new(host)?),
         Command::Predict(arguments) => predict::run(&arguments, &Session::new(host)?),
     }
 }

@@ -90,11 +90,11 @@ fn version_selector(call: &Call<'_>) -> Result<VersionSelector, ApiError> {
 
 /// The body of a change. An empty body is `{}`.
 async fn read_change<T: DeserializeOwned>(call: &mut Call<'_>, what: &str) -> Result<T, ApiError> {
-    read_body(call, what, MAX_CHANGE_BYTES).await
+    read_json(call, what, MAX_CHANGE_BYTES).await
 }
 
 /// A JSON object of at most this many bytes. An empty body is `{}`.
-async fn read_body<T: DeserializeOwned>(
+async fn read_json<T: DeserializeOwned>(
     call: &mut Call<'_>,
     what: &str,
     most_bytes: u64,

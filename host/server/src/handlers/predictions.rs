@@ -9,7 +9,7 @@ use modelhost_serving::RequestOptions;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{read_body, read_change};
+use super::{read_change, read_json};
 use crate::error::ApiError;
 use crate::headers::{author, expected_generation};
 use crate::reply::{Reply, json, no_content, with_generation};
@@ -142,7 +142,7 @@ pub(super) async fn look_up(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let name = table_name(call)?;
     let what = "a lookup such as {\"keys\": [\"ada\", \"bob\"]}";
     let most_bytes = call.shared.settings.max_body_bytes;
-    let LookupBody { keys, requests } = read_body(call, what, most_bytes).await?;
+    let LookupBody { keys, requests } = read_json(call, what, most_bytes).await?;
     let asked = asked(&keys, requests)?;
     let answers = call.shared.batch.tables().look_up(&name, asked).await?;
     let looked = keys.iter().zip(&answers).map(|(key, answer)| match answer {

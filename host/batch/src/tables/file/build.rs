@@ -9,9 +9,10 @@ use arrow::error::ArrowError;
 use arrow::ipc::writer::FileWriter;
 use modelhost_core::{ErrorCode, TableKey};
 
-use super::FIRST_KEYS;
+use super::checksum::Checksummed;
 use super::columns::Columns;
 use super::key_column::KeyColumn;
+use super::{BATCHES, BatchEntry};
 use crate::Error;
 
 /// How large a batch may be. The first lookup in a batch reads and checks it as a whole.
@@ -32,6 +33,8 @@ impl Default for Limits {
 pub(in super::super) struct Built {
     pub(in super::super) rows: u64,
     pub(in super::super) bytes: u64,
+    /// CRC-32 of all that follows the last batch.
+    pub(in super::super) checksum: u32,
     /// The columns but the key.
     pub(in super::super) columns: Vec<(String, String)>,
 }
@@ -47,24 +50,24 @@ pub(in super::super) fn build(
     file: &File,
     limits: Limits,
 ) -> Result<Built, Error> {
-    let writer = FileWriter::try_new(BufWriter::new(file), columns.schema()).map_err(failed)?;
-    let mut building = Building { writer, limits, first_keys: Vec::new(), last_key: None, rows: 0 };
+    let writer = FileWriter::try_new(Checksummed::new(BufWriter::new(file)), columns.schema()).map_err(failed)?;
+    let mut building = Building { writer, limits, batches: Vec::new(), last_key: None, rows: 0 };
     for batch in rows {
         building.add(&columns.convert(&batch?)?)?;
     }
     let rows = building.rows;
-    building.finish()?;
+    let checksum = building.finish()?;
     file.sync_all()?;
     let bytes = file.metadata()?.len();
     let described = columns.schema().fields().iter().skip(1);
     let columns = described.map(|field| (field.name().clone(), field.data_type().to_string())).collect();
-    Ok(Built { rows, bytes, columns })
+    Ok(Built { rows, bytes, checksum, columns })
 }
 
 struct Building<'a> {
-    writer: FileWriter<BufWriter<&'a File>>,
+    writer: FileWriter<Checksummed<BufWriter<&'a File>>>,
     limits: Limits,
-    first_keys: Vec<TableKey>,
+    batches: Vec<BatchEntry>,
     last_key: Option<TableKey>,
     rows: u64,
 }
@@ -79,8 +82,13 @@ impl Building<'_> {
         while start < rows.num_rows() {
             let length = self.batch_length(rows).min(rows.num_rows() - start);
             let batch = rows.slice(start, length);
-            self.first_keys.push(key_column(&batch)?.key(0));
+            if self.batches.is_empty() {
+                // What precedes the first batch is said again in the footer.
+                self.writer.get_mut().take();
+            }
             self.writer.write(&batch).map_err(failed)?;
+            let checksum = self.writer.get_mut().take();
+            self.batches.push(BatchEntry { first_key: key_column(&batch)?.key(0), checksum });
             start += length;
         }
         self.rows += rows.num_rows() as u64;
@@ -114,10 +122,12 @@ impl Building<'_> {
         }
     }
 
-    fn finish(mut self) -> Result<(), Error> {
-        let first_keys = serde_json::to_string(&self.first_keys).map_err(Error::internal)?;
-        self.writer.write_metadata(FIRST_KEYS, first_keys);
-        self.writer.finish().map_err(failed)
+    /// Answers the checksum of the footer.
+    fn finish(mut self) -> Result<u32, Error> {
+        let batches = serde_json::to_string(&self.batches).map_err(Error::internal)?;
+        self.writer.write_metadata(BATCHES, batches);
+        self.writer.finish().map_err(failed)?;
+        Ok(self.writer.get_mut().take())
     }
 }
 

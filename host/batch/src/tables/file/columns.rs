@@ -122,7 +122,7 @@ fn stored_type(dataset: &DataType) -> Option<DataType> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Array as _, ArrayRef, AsArray as _, Int64Array, StringArray, UInt64Array};
+    use arrow::array::{ArrayRef, AsArray as _, Int64Array, StringArray, UInt64Array};
     use arrow::datatypes::{Int64Type, TimeUnit};
 
     use super::*;

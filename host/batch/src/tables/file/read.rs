@@ -2,6 +2,7 @@
 //! batch checks it once, later ones go straight to their row.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -15,8 +16,8 @@ use bytes::Bytes;
 use memmap2::Mmap;
 use modelhost_core::TableKey;
 
-use super::FIRST_KEYS;
 use super::key_column::KeyColumn;
+use super::{BATCHES, BatchEntry};
 
 /// The length of the footer and the mark behind it.
 const TRAILER_BYTES: usize = 10;
@@ -31,7 +32,7 @@ pub(in super::super) struct TableFile {
 
 struct Batch {
     block: Block,
-    first_key: TableKey,
+    entry: BatchEntry,
     rows: OnceLock<Result<RecordBatch, Damaged>>,
 }
 
@@ -54,11 +55,11 @@ impl Damaged {
 }
 
 impl TableFile {
-    /// Opens a file of this many bytes.
+    /// Opens a file of this many bytes, and this checksum of what follows its last batch.
     ///
     /// # Errors
     /// [`Damaged`] where it is missing, has another length or another form.
-    pub(in super::super) fn open(path: &Path, bytes: u64) -> Result<TableFile, Damaged> {
+    pub(in super::super) fn open(path: &Path, bytes: u64, checksum: u32) -> Result<TableFile, Damaged> {
         let file = File::open(path).map_err(Damaged::because)?;
         let found = file.metadata().map_err(Damaged::because)?.len();
         if found != bytes {
@@ -67,16 +68,21 @@ impl TableFile {
         // SAFETY: the file lies in the data folder, which only this user's host writes and which is locked; it got to
         // its place whole, by a rename, and is never written again, only unlinked, which leaves the map as it is.
         let map = unsafe { Mmap::map(&file) }.map_err(Damaged::because)?;
-        TableFile::of_bytes(Bytes::from_owner(map))
+        TableFile::of_bytes(Bytes::from_owner(map), checksum)
     }
 
     /// Reads a table from its bytes.
     ///
     /// # Errors
     /// [`Damaged`].
-    pub(super) fn of_bytes(bytes: Bytes) -> Result<TableFile, Damaged> {
+    pub(super) fn of_bytes(bytes: Bytes, checksum: u32) -> Result<TableFile, Damaged> {
         let buffer = Buffer::from(bytes);
         let footer = footer(&buffer)?;
+        let end = end_of_batches(&footer).filter(|end| *end <= buffer.len());
+        let rest = end.map(|end| &buffer[end..]).ok_or_else(too_short)?;
+        if crc32fast::hash(rest) != checksum {
+            return Err(Damaged::because("its footer has another checksum"));
+        }
         let schema = footer.schema().ok_or_else(|| Damaged::because("its footer has no schema"))?;
         let schema: SchemaRef = Arc::new(fb_to_schema(schema));
         let is_key = |data_type: &DataType| matches!(data_type, DataType::Int64 | DataType::Utf8);
@@ -103,7 +109,7 @@ impl TableFile {
     /// # Errors
     /// [`Damaged`].
     pub(in super::super) fn find(&self, key: &TableKey) -> Result<Option<Place>, Damaged> {
-        let Some(batch) = self.batches.partition_point(|batch| batch.first_key <= *key).checked_sub(1) else {
+        let Some(batch) = self.batches.partition_point(|batch| batch.entry.first_key <= *key).checked_sub(1) else {
             return Ok(None);
         };
         let rows = self.batch(batch)?;
@@ -117,40 +123,58 @@ impl TableFile {
     /// [`Damaged`].
     pub(in super::super) fn batch(&self, index: usize) -> Result<&RecordBatch, Damaged> {
         let batch = self.batches.get(index).ok_or_else(|| Damaged::because("a batch is missing"))?;
-        batch.rows.get_or_init(|| self.decode(&batch.block)).as_ref().map_err(Clone::clone)
+        batch.rows.get_or_init(|| self.decode(batch)).as_ref().map_err(Clone::clone)
     }
 
-    fn decode(&self, block: &Block) -> Result<RecordBatch, Damaged> {
-        let place = |number: i64| usize::try_from(number).ok();
-        let range = place(block.offset()).and_then(|offset| {
-            let metadata = usize::try_from(block.metaDataLength()).ok()?;
-            let length = metadata.checked_add(place(block.bodyLength())?)?;
-            (offset.checked_add(length)? <= self.buffer.len()).then_some((offset, length))
-        });
-        let (offset, length) = range.ok_or_else(|| Damaged::because("a batch reaches past its end"))?;
-        let bytes = self.buffer.slice_with_length(offset, length);
-        let rows = self.decoder.read_record_batch(block, &bytes).map_err(Damaged::because)?;
+    fn decode(&self, batch: &Batch) -> Result<RecordBatch, Damaged> {
+        let range = range(&batch.block).filter(|range| range.end <= self.buffer.len());
+        let range = range.ok_or_else(too_short)?;
+        let bytes = self.buffer.slice_with_length(range.start, range.len());
+        if crc32fast::hash(&bytes) != batch.entry.checksum {
+            return Err(Damaged::because("a batch has another checksum"));
+        }
+        let rows = self.decoder.read_record_batch(&batch.block, &bytes).map_err(Damaged::because)?;
         rows.ok_or_else(|| Damaged::because("a batch holds no rows"))
     }
 }
 
 fn footer(buffer: &Buffer) -> Result<Footer<'_>, Damaged> {
     let (rest, trailer) =
-        buffer.split_last_chunk::<TRAILER_BYTES>().ok_or_else(|| Damaged::because("it is too short"))?;
+        buffer.split_last_chunk::<TRAILER_BYTES>().ok_or_else(too_short)?;
     let length = read_footer_length(*trailer).map_err(Damaged::because)?;
     let start = rest.len().checked_sub(length).ok_or_else(|| Damaged::because("its footer is cut off"))?;
     root_as_footer(&rest[start..]).map_err(Damaged::because)
 }
 
+fn too_short() -> Damaged {
+    Damaged::because("its end is missing")
+}
+
+/// Where a batch is in the file.
+fn range(block: &Block) -> Option<Range<usize>> {
+    let start = usize::try_from(block.offset()).ok()?;
+    let metadata = usize::try_from(block.metaDataLength()).ok()?;
+    let length = metadata.checked_add(usize::try_from(block.bodyLength()).ok()?)?;
+    Some(start..start.checked_add(length)?)
+}
+
+/// Where the last batch ends; without any, where the file begins.
+fn end_of_batches(footer: &Footer<'_>) -> Option<usize> {
+    match footer.recordBatches()?.iter().last() {
+        Some(block) => Some(range(block)?.end),
+        None => Some(0),
+    }
+}
+
 fn batches(footer: &Footer<'_>) -> Result<Vec<Batch>, Damaged> {
     let entries = footer.custom_metadata().into_iter().flatten();
-    let first_keys = entries.filter(|entry| entry.key() == Some(FIRST_KEYS)).find_map(|entry| entry.value());
-    let first_keys: Vec<TableKey> =
-        serde_json::from_str(first_keys.unwrap_or_default()).map_err(Damaged::because)?;
+    let described = entries.filter(|entry| entry.key() == Some(BATCHES)).find_map(|entry| entry.value());
+    let described: Vec<BatchEntry> =
+        serde_json::from_str(described.unwrap_or_default()).map_err(Damaged::because)?;
     let blocks: Vec<Block> = footer.recordBatches().into_iter().flatten().copied().collect();
-    if blocks.len() != first_keys.len() {
-        return Err(Damaged::because("its footer does not tell the first key of each batch"));
+    if blocks.len() != described.len() {
+        return Err(Damaged::because("its footer does not describe each batch"));
     }
-    let batch = |(block, first_key)| Batch { block, first_key, rows: OnceLock::new() };
-    Ok(blocks.into_iter().zip(first_keys).map(batch).collect())
+    let batch = |(block, entry)| Batch { block, entry, rows: OnceLock::new() };
+    Ok(blocks.into_iter().zip(described).map(batch).collect())
 }
