@@ -10,6 +10,7 @@ mod cli;
 mod configuration;
 mod connections;
 mod crash;
+mod datasets;
 mod engine_choice;
 mod engines;
 mod hostile;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::Error;
 use crate::settings::BatchSettings;
@@ -45,6 +46,17 @@ impl Work {
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         self.handle().spawn(work).await?
+    }
+
+    /// Runs a future there, which is dropped where the caller does not wait for it any longer.
+    ///
+    /// # Errors
+    /// As [`Work::run`].
+    pub async fn run_while_awaited<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        AbortOnDropHandle::new(self.handle().spawn(work)).await?
     }
 
     /// Runs something that blocks.

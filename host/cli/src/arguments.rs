@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::HostUrl;
 use crate::commands::{
-    aliases, check, configure, deployment, examine, models, pack, predict, predictions, push, serve, stats,
-    versions,
+    aliases, check, configure, datasets, deployment, examine, models, pack, predict, predictions, push, serve,
+    stats, versions,
 };
 
 /// Serves models as sandboxed Wasm components, and operates a host that does.
@@ -73,6 +73,8 @@ pub enum Command {
     Delete(versions::Delete),
     /// Ask a model
     Predict(predict::Predict),
+    /// List, show, put and delete datasets
+    Datasets(datasets::Datasets),
     /// List, make, publish, roll back and ask tables of predictions that were made before
     Predictions(predictions::Predictions),
     /// Check the data folder of a host that is not running

@@ -193,3 +193,44 @@ fn configure(head: &mut Head, configuration: &ModelConfiguration) -> Result<(), 
 fn missing(number: VersionNumber) -> Inapplicable {
     format!("version {number} does not exist")
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use modelhost_core::{ComponentMetadata, Digest, Signature};
+    use serde_json::json;
+
+    use super::*;
+    use crate::records::Replica;
+
+    fn made(records: &mut Replica, sequence: u64, model: Option<&str>, change: Change) -> u8 {
+        let model = model.map(|model| model.parse().unwrap());
+        let (format, time) = (change.format(), Timestamp::UNIX_EPOCH);
+        let entry = Entry { format, sequence, time, model, generation: sequence, change };
+        replay(records, &Placed { entry, offset: 0 }).unwrap();
+        records[APPLIED][0]
+    }
+
+    #[test]
+    fn the_last_change_tells_an_older_host_of_records() {
+        let version = Version {
+            number: VersionNumber(1),
+            digest: Digest::of(b"c"),
+            size_bytes: 1,
+            created: Timestamp::UNIX_EPOCH,
+            uploaded_by: None,
+            signature: Signature::default(),
+            graphs: Vec::new(),
+            samples: Vec::new(),
+            metadata: ComponentMetadata::default(),
+            compiled_size_bytes: 0,
+        };
+        let job = |value| RecordChange { kind: RecordKind::Job, name: "1".to_owned(), value };
+        let mut records = Replica::new();
+        assert_eq!(made(&mut records, 1, Some("m"), Change::VersionAdded(Box::new(version))), 1);
+        assert_eq!(made(&mut records, 2, None, Change::Records(vec![job(Some(json!(1)))])), 3);
+        let alias = Change::AliasSet { alias: "a".parse().unwrap(), version: VersionNumber(1) };
+        assert_eq!(made(&mut records, 3, Some("m"), alias), 3);
+        assert_eq!(made(&mut records, 4, None, Change::Records(vec![job(None)])), 3);
+    }
+}

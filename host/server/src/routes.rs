@@ -34,6 +34,8 @@ pub(crate) enum Endpoint {
     Dataset,
     DatasetVersions,
     DatasetVersion,
+    DatasetPreview,
+    DatasetProfile,
     PredictionTables,
     PredictionTable,
     PredictionVersions,
@@ -74,6 +76,8 @@ impl Endpoint {
             Endpoint::Dataset => "/v1/datasets/{dataset}",
             Endpoint::DatasetVersions => "/v1/datasets/{dataset}/versions",
             Endpoint::DatasetVersion => "/v1/datasets/{dataset}/versions/{version}",
+            Endpoint::DatasetPreview => "/v1/datasets/{dataset}/versions/{version}/preview",
+            Endpoint::DatasetProfile => "/v1/datasets/{dataset}/versions/{version}/profile",
             Endpoint::PredictionTables => "/v1/predictions",
             Endpoint::PredictionTable => "/v1/predictions/{table}",
             Endpoint::PredictionVersions => "/v1/predictions/{table}/versions",
@@ -88,6 +92,7 @@ impl Endpoint {
     pub(crate) const fn allow(self) -> &'static str {
         match self {
             Endpoint::Infer | Endpoint::Rollback => "POST",
+            Endpoint::DatasetVersions => "GET, HEAD, PUT",
             Endpoint::Versions
             | Endpoint::PredictionVersions
             | Endpoint::PredictionRollback
@@ -172,6 +177,12 @@ impl<'path> Route<'path> {
             ["v1", "datasets", name, "versions"] => (Endpoint::DatasetVersions, Some(name), None),
             ["v1", "datasets", name, "versions", version] => {
                 (Endpoint::DatasetVersion, Some(name), Some(version))
+            }
+            ["v1", "datasets", name, "versions", version, "preview"] => {
+                (Endpoint::DatasetPreview, Some(name), Some(version))
+            }
+            ["v1", "datasets", name, "versions", version, "profile"] => {
+                (Endpoint::DatasetProfile, Some(name), Some(version))
             }
             ["v1", "predictions"] => (Endpoint::PredictionTables, None, None),
             ["v1", "predictions", table] => (Endpoint::PredictionTable, Some(table), None),
@@ -287,6 +298,8 @@ mod tests {
             ("/v1/datasets/d", Endpoint::Dataset),
             ("/v1/datasets/d/versions", Endpoint::DatasetVersions),
             ("/v1/datasets/d/versions/latest", Endpoint::DatasetVersion),
+            ("/v1/datasets/d/versions/1/preview", Endpoint::DatasetPreview),
+            ("/v1/datasets/d/versions/1/profile", Endpoint::DatasetProfile),
             ("/v1/predictions", Endpoint::PredictionTables),
             ("/v1/predictions/t", Endpoint::PredictionTable),
             ("/v1/predictions/t/versions", Endpoint::PredictionVersions),

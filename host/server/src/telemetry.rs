@@ -65,6 +65,8 @@ const ENDPOINTS: [Endpoint; Endpoint::COUNT] = [
     Endpoint::Dataset,
     Endpoint::DatasetVersions,
     Endpoint::DatasetVersion,
+    Endpoint::DatasetPreview,
+    Endpoint::DatasetProfile,
     Endpoint::Unknown,
 ];
 

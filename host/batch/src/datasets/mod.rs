@@ -10,6 +10,7 @@
 
 mod card;
 mod catalogue;
+mod explore;
 mod holds;
 mod inspect;
 mod intake;
@@ -36,8 +37,10 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use parking_lot::Mutex;
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 
 pub use card::{DatasetCard, InvalidCard};
+pub use explore::{ColumnProfile, MAX_PREVIEW_ROWS, Profile, Quantile, TopValue};
 pub use holds::Hold;
 pub use intake::{Intake, IntakeOptions};
 pub use publish::{NewFile, NewVersion, Origin, Published};
@@ -53,12 +56,16 @@ use crate::Error;
 use crate::settings::BatchSettings;
 use crate::work::Work;
 
+const CONCURRENT_PROFILES: usize = 2;
+
 /// All datasets of one data folder.
 pub struct Datasets {
     shared: Arc<Shared>,
     settings: BatchSettings,
     environment: Arc<RuntimeEnv>,
     work: Work,
+    /// Profiles read everything: few at a time.
+    profiles: Semaphore,
 }
 
 /// What tasks that outlive their caller need too.
@@ -101,7 +108,8 @@ impl Datasets {
         let environment =
             query::environment(settings.query_memory_bytes, &shared.staging, shared.store.clone());
         let environment = environment.map_err(Error::internal)?;
-        Ok(Arc::new(Datasets { shared, settings, environment, work }))
+        let profiles = Semaphore::new(CONCURRENT_PROFILES);
+        Ok(Arc::new(Datasets { shared, settings, environment, work, profiles }))
     }
 
     /// The version that a reference names now. Blocks for a moment, on memory as a rule.

@@ -133,19 +133,26 @@ fn head_of(meta: ObjectMeta) -> GetResult {
 fn changed_or(error: Error, pin: &Pin) -> Error {
     match error {
         Error::Precondition { .. } => changed(pin),
+        Error::NotFound { .. } => changed_as(Changed::Gone { path: pin.path.clone() }),
         error => error,
     }
 }
 
-/// What was registered was another object.
+/// What is there is not what was recorded.
 #[derive(Debug, thiserror::Error)]
-#[error("the object {path} is not the one that was registered: it was replaced since")]
-pub(super) struct Changed {
-    path: Path,
+pub(super) enum Changed {
+    #[error("the object {path} was replaced since it was registered")]
+    Replaced { path: Path },
+    #[error("the object {path} does not exist any more")]
+    Gone { path: Path },
 }
 
 fn changed(pin: &Pin) -> Error {
-    Error::Generic { store: NAME, source: Box::new(Changed { path: pin.path.clone() }) }
+    changed_as(Changed::Replaced { path: pin.path.clone() })
+}
+
+fn changed_as(changed: Changed) -> Error {
+    Error::Generic { store: NAME, source: Box::new(changed) }
 }
 
 fn unknown(location: &Path) -> Error {

@@ -3,6 +3,7 @@
 pub mod aliases;
 pub mod check;
 pub mod configure;
+pub mod datasets;
 pub mod deployment;
 pub mod engines;
 pub mod examine;
@@ -48,6 +49,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Alias(arguments) => aliases::run(&arguments, &Session::new(host)?),
         Command::Configure(arguments) => configure::run(&arguments, &Session::new(host)?),
         Command::Stats(arguments) => stats::run(&arguments, &Session::new(host)?),
+        Command::Datasets(arguments) => datasets::run(&arguments, &Session::new(host)?),
         Command::Predictions(arguments) => predictions::run(&arguments, &Session::new(host)?),
         Command::Predict(arguments) => predict::run(&arguments, &Session::new(host)?),
     }

@@ -1,13 +1,17 @@
-//! `/v1/datasets`: what datasets there are, and deleting a version.
+//! `/v1/datasets`: what datasets there are and what is in them, and deleting a version.
 
 use http::StatusCode;
-use modelhost_batch::datasets::{DatasetReference, DatasetVersion};
+use modelhost_batch::datasets::{DatasetReference, DatasetSchema, DatasetVersion, MAX_PREVIEW_ROWS};
 use modelhost_core::{DatasetName, VersionNumber};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::error::ApiError;
 use crate::reply::{Reply, json, no_content};
 use crate::service::Call;
+
+/// Rows of a preview that does not say how many.
+const DEFAULT_PREVIEW_ROWS: usize = 10;
 
 #[derive(Serialize)]
 struct Listing {
@@ -20,6 +24,13 @@ struct Summary {
     name: DatasetName,
     versions: Vec<VersionNumber>,
     latest: DatasetVersion,
+}
+
+#[derive(Serialize)]
+struct Preview<'a> {
+    dataset: DatasetReference,
+    columns: &'a DatasetSchema,
+    rows: Box<RawValue>,
 }
 
 #[derive(Serialize)]
@@ -64,6 +75,36 @@ pub(super) async fn delete(call: &Call<'_>) -> Result<Reply, ApiError> {
     let datasets = call.shared.batch.datasets().clone();
     call.shared.run_to_end(async move { datasets.delete(name, number).await }).await?;
     Ok(no_content())
+}
+
+/// `GET /v1/datasets/{dataset}/versions/{version}/preview[?rows=10]`: the first rows.
+pub(super) async fn preview(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let rows = preview_rows(call.parts.uri.query().unwrap_or_default())?;
+    let version = resolved(call).await?;
+    let rows = call.shared.batch.datasets().preview(&version, rows).await?;
+    Ok(json(StatusCode::OK, &Preview { dataset: version.reference(), columns: &version.schema, rows }))
+}
+
+/// `GET /v1/datasets/{dataset}/versions/{version}/profile`: what the values of the columns are like.
+pub(super) async fn profile(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let version = resolved(call).await?;
+    Ok(json(StatusCode::OK, &call.shared.batch.datasets().profile(&version).await?))
+}
+
+fn preview_rows(query: &str) -> Result<usize, ApiError> {
+    let mut rows = DEFAULT_PREVIEW_ROWS;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let number = value.parse().ok().filter(|rows| (1..=MAX_PREVIEW_ROWS).contains(rows));
+        match (name.as_ref(), number) {
+            ("rows", Some(number)) => rows = number,
+            _ => {
+                return Err(ApiError::invalid(format!(
+                    "the query of a preview takes rows=N, with N from 1 to {MAX_PREVIEW_ROWS}"
+                )));
+            }
+        }
+    }
+    Ok(rows)
 }
 
 fn summary(name: DatasetName, mut versions: Vec<DatasetVersion>) -> Option<Summary> {

@@ -1,6 +1,7 @@
 //! One module per family of endpoints. Each handler takes a call apart, asks `serving`, and builds a reply.
 
 mod configuration;
+mod dataset_upload;
 mod datasets;
 mod deployments;
 mod infer;
@@ -56,9 +57,12 @@ pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
         (Endpoint::Statistics, _) => statistics::statistics(call).await,
         (Endpoint::Datasets, _) => datasets::list(call).await,
         (Endpoint::Dataset, _) => datasets::dataset(call).await,
+        (Endpoint::DatasetVersions, &Method::PUT) => dataset_upload::upload(call).await,
         (Endpoint::DatasetVersions, _) => datasets::versions(call).await,
         (Endpoint::DatasetVersion, &Method::DELETE) => datasets::delete(call).await,
         (Endpoint::DatasetVersion, _) => datasets::version(call).await,
+        (Endpoint::DatasetPreview, _) => datasets::preview(call).await,
+        (Endpoint::DatasetProfile, _) => datasets::profile(call).await,
         (Endpoint::PredictionTables, _) => Ok(predictions::list(call)),
         (Endpoint::PredictionTable, &Method::PUT) => predictions::put(call).await,
         (Endpoint::PredictionTable, &Method::DELETE) => predictions::delete(call).await,
@@ -93,13 +97,13 @@ async fn read_change<T: DeserializeOwned>(call: &mut Call<'_>, what: &str) -> Re
     read_json(call, what, MAX_CHANGE_BYTES).await
 }
 
-/// A JSON object of at most this many bytes. An empty body is `{}`.
+/// The same with another limit.
 async fn read_json<T: DeserializeOwned>(
     call: &mut Call<'_>,
     what: &str,
-    most_bytes: u64,
+    max_bytes: u64,
 ) -> Result<T, ApiError> {
-    let limits = BodyLimits::new(most_bytes, &call.shared.settings);
+    let limits = BodyLimits::new(max_bytes, &call.shared.settings);
     let body = call.body.read(limits, &call.shared.budget).await?;
     let json = if body.bytes.is_empty() { b"{}" } else { body.bytes.as_ref() };
     let refused = |reason: &dyn std::fmt::Display| {
