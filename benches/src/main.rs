@@ -11,6 +11,7 @@ mod onnx;
 mod report;
 mod sandbox;
 mod servers;
+mod tables;
 mod timing;
 
 use std::path::PathBuf;
@@ -42,6 +43,9 @@ struct Arguments {
     /// Networks; all of them where none is named
     #[arg(long, value_delimiter = ',')]
     network: Vec<NetworkName>,
+    /// Keys of the prediction table
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: u64,
     /// Engines: tract, onnxruntime; all that this machine has where none is named
     #[arg(long, value_delimiter = ',', value_parser = engine)]
     engine: Vec<EngineName>,
@@ -66,6 +70,8 @@ enum Part {
     Sandbox,
     /// Through HTTP, beside other servers.
     Http,
+    /// Looking predictions up. No network takes part.
+    Tables,
 }
 
 #[tokio::main]
@@ -77,8 +83,15 @@ async fn main() -> Result<()> {
     let began = Instant::now();
     let bench = Bench::new(&arguments)?;
     let mut report = Report::default();
-    for name in selected(&arguments.network, NetworkName::value_variants()) {
-        bench.measure(&Network::make(name), &mut report).await?;
+    if bench.parts != [Part::Tables] {
+        for name in selected(&arguments.network, NetworkName::value_variants()) {
+            bench.measure(&Network::make(name), &mut report).await?;
+        }
+    }
+    if bench.parts.contains(&Part::Tables) {
+        eprintln!("measuring a prediction table …");
+        let modelhost = &bench.loader.modelhost;
+        report.add_tables(&tables::measure(modelhost, arguments.keys, bench.effort).await?);
     }
     report.print();
     println!("All of it took {} seconds.", began.elapsed().as_secs());
