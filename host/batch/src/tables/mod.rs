@@ -105,7 +105,7 @@ impl Tables {
         expected: Option<u64>,
     ) -> Result<(Table, u64, bool), Error> {
         settings.check(name)?;
-        let _naming = self.naming.lock().await;
+        let naming = self.naming.lock().await;
         let Some(live) = self.live.get(name) else {
             let table = Table {
                 name: name.clone(),
@@ -118,6 +118,8 @@ impl Tables {
             self.show(table.clone(), generation);
             return Ok((table, generation, true));
         };
+        // Somebody may be publishing to this table, which takes a while; others may be made meanwhile.
+        drop(naming);
         let _changing = live.changing.lock().await;
         let state = live.state();
         if settings.key != state.table.settings.key && !state.table.versions.is_empty() {
@@ -163,9 +165,9 @@ impl Tables {
     /// [`ErrorCode::NotFound`], [`ErrorCode::PreconditionFailed`], [`ErrorCode::Conflict`] while another table takes its
     /// features from it.
     pub async fn delete(&self, name: &TableName, expected: Option<u64>) -> Result<(), Error> {
-        let _naming = self.naming.lock().await;
         let live = self.table(name)?;
         let _changing = live.changing.lock().await;
+        let _naming = self.naming.lock().await;
         let state = live.state();
         let needs_it = |other: &Table| {
             other.settings.live.as_ref().and_then(|live| live.features.as_ref()) == Some(name)

@@ -40,8 +40,8 @@ impl Tables {
         dataset: Option<&DatasetReference>,
         by: Option<String>,
     ) -> Result<TableVersion, Error> {
-        let settings = &self.table(name)?.state().table.settings;
-        let reference = match (dataset, &settings.dataset) {
+        let state = self.table(name)?.state();
+        let reference = match (dataset, &state.table.settings.dataset) {
             (Some(reference), _) => reference.clone(),
             (None, Some(dataset)) => DatasetReference::latest(dataset.clone()),
             (None, None) => {

@@ -52,8 +52,8 @@ impl<'a> Rows<'a> {
         let mut size = 0_usize;
         for place in self.places.iter().flatten() {
             let rows = self.batch(place.batch)?;
-            let of_column = |column| tensors::size_of_rows(column, place.row, 1);
-            size = size.saturating_add(rows.columns().iter().map(|column| of_column(column.as_ref())).sum());
+            let sizes = rows.columns().iter().map(|column| tensors::size_of_rows(column, place.row, 1));
+            size = size.saturating_add(sizes.sum());
         }
         Ok(size)
     }

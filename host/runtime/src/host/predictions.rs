@@ -47,7 +47,7 @@ impl CallState {
 
     /// Gives the guest handles to all columns.
     fn give(&mut self, rows: FoundRows) -> wasmtime::Result<Rows> {
-        let column = |FoundColumn { name, values, lengths, nulls }| {
+        let column = |FoundColumn { name, values, lengths, nulls }| -> wasmtime::Result<Column> {
             Ok(Column { name, values: self.push_tensor(values, PluginTensor)?, lengths, nulls })
         };
         let columns = rows.columns.into_iter().map(column).collect::<wasmtime::Result<_>>()?;
