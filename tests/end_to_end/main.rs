@@ -15,6 +15,7 @@ mod engine_choice;
 mod engines;
 mod hostile;
 mod hot_update;
+mod jobs;
 mod malformed;
 mod memory;
 mod metrics;

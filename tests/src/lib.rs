@@ -15,6 +15,7 @@ pub mod guest;
 pub mod host;
 pub mod http;
 pub mod inference;
-pub mod onnx;
 pub mod object_store;
+pub mod onnx;
 pub mod process;
+pub mod table;

@@ -7,6 +7,8 @@ use modelhost_serving::ModelHost;
 
 use crate::Error;
 use crate::datasets::Datasets;
+use crate::jobs::Jobs;
+use crate::schedules::Schedules;
 use crate::settings::BatchSettings;
 use crate::tables::Tables;
 use crate::work::Work;
@@ -19,6 +21,8 @@ pub struct Batch {
     work: Work,
     datasets: Arc<Datasets>,
     tables: Arc<Tables>,
+    jobs: Arc<Jobs>,
+    schedules: Arc<Schedules>,
 }
 
 impl Batch {
@@ -31,7 +35,10 @@ impl Batch {
         let work = Work::start(&settings)?;
         let datasets = Datasets::open(registry.clone(), &settings, work.clone()).await?;
         let tables = Tables::open(host.clone(), registry.clone(), datasets.clone(), work.clone()).await?;
-        Ok(Arc::new(Batch { host, registry, settings, work, datasets, tables }))
+        let jobs =
+            Jobs::open(host.clone(), datasets.clone(), registry.clone(), &settings, work.clone()).await?;
+        let schedules = Schedules::open(jobs.clone(), registry.clone(), work.clone()).await?;
+        Ok(Arc::new(Batch { host, registry, settings, work, datasets, tables, jobs, schedules }))
     }
 
     /// The models, which jobs ask.
@@ -52,6 +59,16 @@ impl Batch {
     /// The threads for batch work.
     pub fn work(&self) -> &Work {
         &self.work
+    }
+
+    /// The jobs.
+    pub fn jobs(&self) -> &Arc<Jobs> {
+        &self.jobs
+    }
+
+    /// The schedules.
+    pub fn schedules(&self) -> &Arc<Schedules> {
+        &self.schedules
     }
 
     /// The datasets.

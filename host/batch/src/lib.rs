@@ -9,6 +9,8 @@
 
 mod batch;
 pub mod datasets;
+pub mod jobs;
+pub mod schedules;
 mod settings;
 pub mod tables;
 mod work;

@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 pub struct BatchSettings {
     /// Threads for batch work; 0 is one for each core. Default 0.
     pub threads: usize,
+    /// How much of the machine's cores the calls of a job may take at the most, in percent. They give way to all other
+    /// threads of the host anyway. Default 100.
+    pub share_percent: u8,
+    /// Jobs that run at one moment; others are queued. Default 1.
+    pub max_running_jobs: usize,
     /// Bytes that queries over datasets may hold in memory, over all of them; what does not fit is written to the data
     /// folder meanwhile. Default 512 MiB.
     pub query_memory_bytes: u64,
@@ -30,6 +35,8 @@ impl Default for BatchSettings {
     fn default() -> BatchSettings {
         BatchSettings {
             threads: 0,
+            share_percent: 100,
+            max_running_jobs: 1,
             query_memory_bytes: 512 << 20,
             max_dataset_bytes: 64 << 30,
             max_dataset_files: 10_000,
@@ -59,6 +66,9 @@ impl BatchSettings {
         };
         if self.query_memory_bytes < 16 << 20 {
             return refuse("query_memory_bytes", &self.query_memory_bytes, "at least 16777216");
+        }
+        if !(1..=100).contains(&self.share_percent) {
+            return refuse("share_percent", &self.share_percent, "1 to 100");
         }
         if self.max_dataset_files == 0 {
             return refuse("max_dataset_files", &0, "at least 1");

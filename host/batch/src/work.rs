@@ -25,8 +25,12 @@ impl Work {
     pub(crate) fn start(settings: &BatchSettings) -> Result<Work, Error> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if settings.threads == 0 { cores } else { settings.threads };
-        let runtime =
-            Builder::new_multi_thread().worker_threads(count).thread_name("batch").enable_all().build();
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(count)
+            .thread_name("batch")
+            .on_thread_start(give_way)
+            .enable_all()
+            .build();
         let runtime = runtime.map_err(Error::internal)?;
         let handle = runtime.handle().clone();
         Ok(Work { threads: Arc::new(Threads { runtime: Some(runtime), handle }) })
@@ -68,6 +72,19 @@ impl Work {
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.handle().spawn_blocking(work).await?
+    }
+}
+
+/// Added to the niceness of the threads: as much as there is.
+const NICENESS: i32 = 19;
+
+/// Lets the operating system prefer all other threads of the host to this one.
+fn give_way() {
+    // On Linux this is a property of each thread, elsewhere of the whole process.
+    if cfg!(target_os = "linux")
+        && let Err(error) = rustix::process::setpriority_process(None, NICENESS)
+    {
+        tracing::warn!(%error, "threads for batch work do not give way to others");
     }
 }
 

@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::HostUrl;
 use crate::commands::{
-    aliases, check, configure, datasets, deployment, examine, models, pack, predict, predictions, push, serve,
-    stats, versions,
+    aliases, batch, check, configure, datasets, deployment, examine, models, pack, predict, predictions, push,
+    schedules, serve, stats, versions,
 };
 
 /// Serves models as sandboxed Wasm components, and operates a host that does.
@@ -77,6 +77,10 @@ pub enum Command {
     Datasets(datasets::Datasets),
     /// List, make, publish, roll back and ask tables of predictions that were made before
     Predictions(predictions::Predictions),
+    /// Start jobs at their times
+    Schedules(schedules::Schedules),
+    /// Run models over datasets: start, watch and stop batch jobs
+    Batch(batch::Batch),
     /// Check the data folder of a host that is not running
     Check(check::Check),
     /// Examine and compile an upload, in a process of its own

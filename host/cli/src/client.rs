@@ -177,6 +177,22 @@ impl Client {
         }
     }
 
+    /// Asks for what is at `path` and reads it as it comes, for as long as it lasts.
+    ///
+    /// # Errors
+    /// As for all requests.
+    pub fn open(&self, path: &str) -> Result<impl Read + use<>, Failure> {
+        let request =
+            self.request(Method::GET, path).body(SendBody::none()).context("cannot write the request")?;
+        let mut response = self.agent.run(request).map_err(|error| self.no_answer(&error))?;
+        if response.status().is_success() {
+            return Ok(response.into_body().into_reader());
+        }
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().map_err(|error| self.no_answer(&error))?;
+        Err(Failure::Refused { status, message: refusal(status, &text) })
+    }
+
     fn request(&self, method: Method, path: &str) -> request::Builder {
         let request = Request::builder().method(method).uri(format!("{}{path}", self.url));
         match &self.from {

@@ -39,8 +39,8 @@ pub struct Computed {
 }
 
 impl Executor {
-    /// Starts that many threads for short runs and as many for long ones, at least one of each. One per core is right: a
-    /// run uses one thread.
+    /// Starts that many threads for short runs, for long ones and for the background, at least one of each. One per core
+    /// is right: a run uses one thread.
     ///
     /// # Errors
     /// Where the operating system gives no thread.
@@ -74,6 +74,7 @@ impl Executor {
                 let _present = counters.enter();
                 run_here(graph, inputs, &options)?
             }
+            Where::Background => self.scheduler.compute(graph, inputs, options).await?,
             Where::Queue => {
                 let _present = counters.enter();
                 self.scheduler.compute(graph, inputs, options).await?
@@ -92,9 +93,14 @@ enum Where {
     HereAndSeen,
     /// In the queue of the graph.
     Queue,
+    /// The same, and later calls do not see it: there is nothing to be had from it for them.
+    Background,
 }
 
 fn where_to_run(graph: &Graph, input_bytes: usize, options: &ComputeOptions) -> Where {
+    if options.priority.is_background() {
+        return Where::Background;
+    }
     let batching = &options.batching;
     let estimate = graph.run_times().estimate(input_bytes).filter(|estimate| *estimate < INLINE_BELOW);
     let Some(estimate) = estimate else { return Where::Queue };

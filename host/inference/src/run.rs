@@ -28,23 +28,34 @@ pub(crate) fn check_before(graph: &Graph, input_bytes: usize, limits: &RunLimits
 /// # Errors
 /// [`RunError`]; a panic of the engine is [`RunError::Failed`].
 pub(crate) fn run(graph: &Graph, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
-    limits.check()?;
     let input_bytes = total_bytes(&inputs);
-    graph.counters().record_execution(rows(&inputs));
     let start = Instant::now();
+    let result = run_unrecorded(graph, inputs, limits);
+    match &result {
+        Ok(_) => graph.run_times().record(input_bytes, start.elapsed()),
+        Err(RunError::DeadlineExceeded) => {
+            graph.run_times().record_unfinished(input_bytes, start.elapsed());
+        }
+        Err(_) => {}
+    }
+    result
+}
+
+/// The same for a run that others interrupt for as long as they like: how long it takes says nothing about the graph.
+///
+/// # Errors
+/// The same.
+pub(crate) fn run_unrecorded(
+    graph: &Graph,
+    inputs: Vec<Tensor>,
+    limits: &RunLimits,
+) -> Result<Vec<Tensor>, RunError> {
+    limits.check()?;
+    graph.counters().record_execution(rows(&inputs));
     // Unwind safety: a graph is not changed by a run, apart from atomics and caches behind locks that do not poison.
     let result = catch_unwind(AssertUnwindSafe(|| graph.executable().run(inputs, limits)));
     match result {
-        Ok(Ok(outputs)) => {
-            graph.run_times().record(input_bytes, start.elapsed());
-            Ok(outputs)
-        }
-        Ok(Err(error)) => {
-            if error == RunError::DeadlineExceeded {
-                graph.run_times().record_unfinished(input_bytes, start.elapsed());
-            }
-            Err(error)
-        }
+        Ok(result) => result,
         Err(panic) => {
             let message = panic_message(&*panic);
             tracing::error!(graph = %graph.digest(), "the inference engine panicked: {message}");

@@ -32,6 +32,15 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
+    /// Every kind.
+    pub(crate) const ALL: [RecordKind; 5] = [
+        RecordKind::Dataset,
+        RecordKind::DatasetVersion,
+        RecordKind::Job,
+        RecordKind::PredictionTable,
+        RecordKind::Schedule,
+    ];
+
     /// As in the journal.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -106,8 +115,9 @@ impl Registry {
     /// # Errors
     /// Failures of the store.
     pub fn records(&self, kind: RecordKind, prefix: &str) -> Result<Vec<Record>, RegistryError> {
-        let found = self.store.scan::<records::Stored>(&records::record_key(kind, prefix));
-        found
+        let prefix = records::record_key(kind, prefix);
+        self.store
+            .scan::<records::Stored>(&prefix)
             .map(|record| {
                 let (key, records::Stored { generation, value }) = record?;
                 Ok(Record { name: records::name_of_record(&key, kind)?, generation, value })

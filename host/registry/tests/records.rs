@@ -107,6 +107,9 @@ fn records_are_there_after_a_restart_and_a_rebuild() {
     let expected = filled(&data);
     assert_eq!(all(&Registry::open(&data).unwrap()), expected);
     assert_sound(&data);
+    let checked = Registry::check(&data).unwrap().records;
+    let names: Vec<_> = checked.iter().map(|(kind, record)| (*kind, record.name.as_str())).collect();
+    assert_eq!(names, [(Dataset, "d"), (Job, "1")]);
     // The store is lost: the journal has everything.
     fs::remove_dir_all(data.join("registry")).unwrap();
     assert_eq!(all(&Registry::open(&data).unwrap()), expected);

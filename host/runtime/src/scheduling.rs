@@ -38,17 +38,20 @@ struct Shared {
     scheduling: ArcSwap<Scheduling>,
     grants: ArcSwap<Grants>,
     turns: TurnShare,
+    /// On the threads of the background.
+    background_turns: TurnShare,
 }
 
 impl Share {
-    pub(crate) fn new(scheduling: Scheduling, turns: TurnShare) -> Share {
+    pub(crate) fn new(scheduling: Scheduling, turns: TurnShare, background_turns: TurnShare) -> Share {
         let scheduling = ArcSwap::from_pointee(scheduling);
-        Share(Arc::new(Shared { scheduling, grants: ArcSwap::default(), turns }))
+        Share(Arc::new(Shared { scheduling, grants: ArcSwap::default(), turns, background_turns }))
     }
 
     /// Changes how calls that begin from now on are scheduled.
     pub fn set(&self, scheduling: Scheduling) {
         self.0.turns.set_weight(scheduling.weight);
+        self.0.background_turns.set_weight(scheduling.weight);
         self.0.scheduling.store(Arc::new(scheduling));
     }
 
@@ -70,5 +73,10 @@ impl Share {
     /// Whose turns its calls take.
     pub(crate) fn turns(&self) -> &TurnShare {
         &self.0.turns
+    }
+
+    /// The same, of those that nobody waits for.
+    pub(crate) fn background_turns(&self) -> &TurnShare {
+        &self.0.background_turns
     }
 }

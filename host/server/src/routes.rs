@@ -4,7 +4,10 @@ use std::borrow::Cow;
 use std::str::FromStr;
 
 use http::Method;
-use modelhost_core::{AliasName, DatasetName, InvalidName, ModelName, TableName, VersionNumber};
+use modelhost_batch::jobs::JobId;
+use modelhost_core::{
+    AliasName, DatasetName, InvalidName, ModelName, ScheduleName, TableName, VersionNumber,
+};
 use modelhost_serving::VersionSelector;
 use percent_encoding::percent_decode_str;
 
@@ -36,6 +39,20 @@ pub(crate) enum Endpoint {
     DatasetVersion,
     DatasetPreview,
     DatasetProfile,
+    Jobs,
+    Job,
+    JobPause,
+    JobResume,
+    JobCancel,
+    JobRetry,
+    JobErrors,
+    JobEvents,
+    Schedules,
+    Schedule,
+    ScheduleRuns,
+    SchedulePause,
+    ScheduleResume,
+    ScheduleRun,
     PredictionTables,
     PredictionTable,
     PredictionVersions,
@@ -78,6 +95,20 @@ impl Endpoint {
             Endpoint::DatasetVersion => "/v1/datasets/{dataset}/versions/{version}",
             Endpoint::DatasetPreview => "/v1/datasets/{dataset}/versions/{version}/preview",
             Endpoint::DatasetProfile => "/v1/datasets/{dataset}/versions/{version}/profile",
+            Endpoint::Jobs => "/v1/jobs",
+            Endpoint::Job => "/v1/jobs/{job}",
+            Endpoint::JobPause => "/v1/jobs/{job}/pause",
+            Endpoint::JobResume => "/v1/jobs/{job}/resume",
+            Endpoint::JobCancel => "/v1/jobs/{job}/cancel",
+            Endpoint::JobRetry => "/v1/jobs/{job}/retry",
+            Endpoint::JobErrors => "/v1/jobs/{job}/errors",
+            Endpoint::JobEvents => "/v1/jobs/{job}/events",
+            Endpoint::Schedules => "/v1/schedules",
+            Endpoint::Schedule => "/v1/schedules/{schedule}",
+            Endpoint::ScheduleRuns => "/v1/schedules/{schedule}/runs",
+            Endpoint::SchedulePause => "/v1/schedules/{schedule}/pause",
+            Endpoint::ScheduleResume => "/v1/schedules/{schedule}/resume",
+            Endpoint::ScheduleRun => "/v1/schedules/{schedule}/run",
             Endpoint::PredictionTables => "/v1/predictions",
             Endpoint::PredictionTable => "/v1/predictions/{table}",
             Endpoint::PredictionVersions => "/v1/predictions/{table}/versions",
@@ -91,14 +122,23 @@ impl Endpoint {
     /// The methods it answers, as in the header `Allow`.
     pub(crate) const fn allow(self) -> &'static str {
         match self {
-            Endpoint::Infer | Endpoint::Rollback => "POST",
-            Endpoint::DatasetVersions => "GET, HEAD, PUT",
+            Endpoint::Infer
+            | Endpoint::Rollback
+            | Endpoint::JobPause
+            | Endpoint::JobResume
+            | Endpoint::JobCancel
+            | Endpoint::JobRetry
+            | Endpoint::SchedulePause
+            | Endpoint::ScheduleResume
+            | Endpoint::ScheduleRun => "POST",
+            Endpoint::Schedule | Endpoint::PredictionTable => "GET, HEAD, PUT, DELETE",
             Endpoint::Versions
+            | Endpoint::Jobs
             | Endpoint::PredictionVersions
             | Endpoint::PredictionRollback
             | Endpoint::PredictionLookup => "GET, HEAD, POST",
-            Endpoint::PredictionTable => "GET, HEAD, PUT, DELETE",
-            Endpoint::Version | Endpoint::DatasetVersion => "GET, HEAD, DELETE",
+            Endpoint::DatasetVersions => "GET, HEAD, PUT",
+            Endpoint::Version | Endpoint::DatasetVersion | Endpoint::Job => "GET, HEAD, DELETE",
             Endpoint::Deployment | Endpoint::Configuration => "GET, HEAD, PUT",
             Endpoint::Alias => "PUT, DELETE",
             _ => "GET, HEAD",
@@ -184,6 +224,20 @@ impl<'path> Route<'path> {
             ["v1", "datasets", name, "versions", version, "profile"] => {
                 (Endpoint::DatasetProfile, Some(name), Some(version))
             }
+            ["v1", "schedules"] => (Endpoint::Schedules, None, None),
+            ["v1", "schedules", name] => (Endpoint::Schedule, Some(name), None),
+            ["v1", "schedules", name, "runs"] => (Endpoint::ScheduleRuns, Some(name), None),
+            ["v1", "schedules", name, "pause"] => (Endpoint::SchedulePause, Some(name), None),
+            ["v1", "schedules", name, "resume"] => (Endpoint::ScheduleResume, Some(name), None),
+            ["v1", "schedules", name, "run"] => (Endpoint::ScheduleRun, Some(name), None),
+            ["v1", "jobs"] => (Endpoint::Jobs, None, None),
+            ["v1", "jobs", id] => (Endpoint::Job, Some(id), None),
+            ["v1", "jobs", id, "pause"] => (Endpoint::JobPause, Some(id), None),
+            ["v1", "jobs", id, "resume"] => (Endpoint::JobResume, Some(id), None),
+            ["v1", "jobs", id, "cancel"] => (Endpoint::JobCancel, Some(id), None),
+            ["v1", "jobs", id, "retry"] => (Endpoint::JobRetry, Some(id), None),
+            ["v1", "jobs", id, "errors"] => (Endpoint::JobErrors, Some(id), None),
+            ["v1", "jobs", id, "events"] => (Endpoint::JobEvents, Some(id), None),
             ["v1", "predictions"] => (Endpoint::PredictionTables, None, None),
             ["v1", "predictions", table] => (Endpoint::PredictionTable, Some(table), None),
             ["v1", "predictions", table, key] => {
@@ -215,6 +269,11 @@ impl<'path> Route<'path> {
         self.name()
     }
 
+    /// The job in the path; none where it is no number.
+    pub(crate) fn job(&self) -> Option<JobId> {
+        self.name().ok()
+    }
+
     /// The dataset in the path.
     pub(crate) fn dataset(&self) -> Result<DatasetName, InvalidName> {
         self.name()
@@ -222,6 +281,11 @@ impl<'path> Route<'path> {
 
     /// The prediction table in the path.
     pub(crate) fn table(&self) -> Result<TableName, InvalidName> {
+        self.name()
+    }
+
+    /// The schedule in the path.
+    pub(crate) fn schedule(&self) -> Result<ScheduleName, InvalidName> {
         self.name()
     }
 
@@ -300,6 +364,20 @@ mod tests {
             ("/v1/datasets/d/versions/latest", Endpoint::DatasetVersion),
             ("/v1/datasets/d/versions/1/preview", Endpoint::DatasetPreview),
             ("/v1/datasets/d/versions/1/profile", Endpoint::DatasetProfile),
+            ("/v1/schedules", Endpoint::Schedules),
+            ("/v1/schedules/s", Endpoint::Schedule),
+            ("/v1/schedules/s/runs", Endpoint::ScheduleRuns),
+            ("/v1/schedules/s/pause", Endpoint::SchedulePause),
+            ("/v1/schedules/s/resume", Endpoint::ScheduleResume),
+            ("/v1/schedules/s/run", Endpoint::ScheduleRun),
+            ("/v1/jobs", Endpoint::Jobs),
+            ("/v1/jobs/7", Endpoint::Job),
+            ("/v1/jobs/7/pause", Endpoint::JobPause),
+            ("/v1/jobs/7/resume", Endpoint::JobResume),
+            ("/v1/jobs/7/cancel", Endpoint::JobCancel),
+            ("/v1/jobs/7/retry", Endpoint::JobRetry),
+            ("/v1/jobs/7/errors", Endpoint::JobErrors),
+            ("/v1/jobs/7/events", Endpoint::JobEvents),
             ("/v1/predictions", Endpoint::PredictionTables),
             ("/v1/predictions/t", Endpoint::PredictionTable),
             ("/v1/predictions/t/versions", Endpoint::PredictionVersions),

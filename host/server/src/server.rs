@@ -78,8 +78,15 @@ impl Server {
         let host = batch.host().clone();
         let telemetry = Arc::new(Telemetry::new(host.metrics_registry())?);
         let budget = BodyBudget::new(settings.max_buffered_bytes);
-        let shared =
-            Arc::new(Shared { host, batch, settings, telemetry, budget, changes: TaskTracker::new() });
+        let shared = Arc::new(Shared {
+            host,
+            batch,
+            settings,
+            telemetry,
+            budget,
+            stopping: CancellationToken::new(),
+            changes: TaskTracker::new(),
+        });
         Ok(BoundServer { listener, address, shared })
     }
 }
@@ -128,9 +135,9 @@ impl Accepting {
             listener,
             protocol: Arc::new(connection::protocol(&shared.settings)),
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
-            shared,
             connections: JoinSet::new(),
-            stopping: CancellationToken::new(),
+            stopping: shared.stopping.clone(),
+            shared,
         }
     }
 

@@ -67,6 +67,12 @@ const ENDPOINTS: [Endpoint; Endpoint::COUNT] = [
     Endpoint::DatasetVersion,
     Endpoint::DatasetPreview,
     Endpoint::DatasetProfile,
+    Endpoint::Schedules,
+    Endpoint::Schedule,
+    Endpoint::ScheduleRuns,
+    Endpoint::SchedulePause,
+    Endpoint::ScheduleResume,
+    Endpoint::ScheduleRun,
     Endpoint::Unknown,
 ];
 

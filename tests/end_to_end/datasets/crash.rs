@@ -66,12 +66,20 @@ fn upload(name: &str, random: &mut fastrand::Rng) -> Request {
 
 /// Everything that was acknowledged is there and can be read; nothing else lies around.
 fn verify(host: &Host, ledger: &[Mutex<Promises>]) {
-    assert_eq!(folder::names(&host.data_dir().join("staging")), Vec::<String>::new(), "half-done files are left");
+    assert_eq!(
+        folder::names(&host.data_dir().join("staging")),
+        Vec::<String>::new(),
+        "half-done files are left"
+    );
     let mut files = BTreeSet::new();
     for (name, promises) in DATASETS.iter().zip(ledger) {
         let mut promises = promises.lock().unwrap();
         let answer = host.get(&format!("/v1/datasets/{name}/versions"));
-        let listed = if answer.status == 404 { Vec::new() } else { answer.expect(200)["versions"].as_array().unwrap().clone() };
+        let listed = if answer.status == 404 {
+            Vec::new()
+        } else {
+            answer.expect(200)["versions"].as_array().unwrap().clone()
+        };
         let found: BTreeMap<u64, u64> = listed
             .iter()
             .map(|version| (version["number"].as_u64().unwrap(), version["rows"].as_u64().unwrap()))
@@ -82,7 +90,9 @@ fn verify(host: &Host, ledger: &[Mutex<Promises>]) {
         }
         for version in &listed {
             for file in version["files"].as_array().unwrap() {
-                files.insert(file["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned() + ".csv");
+                files.insert(
+                    file["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned() + ".csv",
+                );
             }
         }
         if let Some((number, rows)) = found.last_key_value() {
@@ -92,7 +102,11 @@ fn verify(host: &Host, ledger: &[Mutex<Promises>]) {
         promises.versions = found;
         promises.perhaps_deleted.clear();
     }
-    assert_eq!(stored(host).into_iter().collect::<BTreeSet<_>>(), files, "files without a version, or the other way round");
+    assert_eq!(
+        stored(host).into_iter().collect::<BTreeSet<_>>(),
+        files,
+        "files without a version, or the other way round"
+    );
 }
 
 #[test]

@@ -46,7 +46,10 @@ fn a_dataset_is_put_shown_and_deleted() {
     let made = put(&host, "income", &[("income.csv", CSV)]);
     assert_eq!(made.header("location"), Some("/v1/datasets/income/versions/1"));
     let version = made.expect(201);
-    assert_eq!((&version["number"], &version["rows"], &version["format"]), (&json!(1), &json!(500), &json!("csv")));
+    assert_eq!(
+        (&version["number"], &version["rows"], &version["format"]),
+        (&json!(1), &json!(500), &json!("csv"))
+    );
     assert_eq!(version["bytes"], CSV.len());
     assert_eq!(version["card"], serde_json::from_str::<Value>(CARD).unwrap());
     let types: Vec<&str> =
@@ -86,12 +89,13 @@ fn first_rows_are_those_of_the_files_in_their_order() {
     let host = Host::start();
     put(&host, "csv", &[("income.csv", CSV)]).expect(201);
     put(&host, "parquet", &[("2.parquet", PARQUET), ("1.parquet", PARQUET)]).expect(201);
-    let lines: Vec<String> = host.get("/v1/datasets/csv/versions/latest/preview?rows=1000").expect(200)["rows"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(Value::to_string)
-        .collect();
+    let lines: Vec<String> =
+        host.get("/v1/datasets/csv/versions/latest/preview?rows=1000").expect(200)["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(Value::to_string)
+            .collect();
     assert_eq!(lines.len(), 500);
     put(&host, "jsonl", &[("income.jsonl", lines.join("\n").as_bytes())]).expect(201);
     let preview = |dataset: &str, query: &str| {
@@ -223,7 +227,10 @@ fn the_command_line_puts_and_shows() {
     let csv = write("income.csv", CSV);
     let card = write("card.toml", b"license = 'CC-BY-4.0'\nsensitive_columns = ['sex']\n");
     let said = run(&["datasets", "put", "income", &csv, "--card", &card, "--type", "age=Float64"]);
-    assert!(said.starts_with("version 1 of dataset income is ready: 500 rows, 15 columns, 52.81 KiB"), "{said}");
+    assert!(
+        said.starts_with("version 1 of dataset income is ready: 500 rows, 15 columns, 52.81 KiB"),
+        "{said}"
+    );
     let said = run(&["datasets", "put", "income", &csv, "--card", &card, "--type", "age=Float64"]);
     assert!(said.starts_with("version 1 of dataset income is the same already"), "{said}");
     assert!(run(&["datasets", "list"]).contains("CC-BY-4.0"));

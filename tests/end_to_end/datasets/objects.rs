@@ -33,7 +33,10 @@ fn objects_are_read_where_they_are() {
     let setup = store.known_to(Setup::new()).set("batch.allowed_urls", r#"["s3://data/"]"#);
     let host = setup.start();
     let csv = register(&host, "csv", &["s3://data/income.csv"]).expect(201);
-    assert_eq!((&csv["rows"], &csv["bytes"], &csv["format"]), (&json!(500), &json!(CSV.len()), &json!("csv")));
+    assert_eq!(
+        (&csv["rows"], &csv["bytes"], &csv["format"]),
+        (&json!(500), &json!(CSV.len()), &json!("csv"))
+    );
     assert_eq!(csv["files"][0]["location"], "registered");
     assert_eq!(csv["files"][0]["url"], "s3://data/income.csv");
     assert_eq!(register(&host, "csv", &["s3://data/income.csv"]).expect(200), csv);

@@ -58,8 +58,16 @@ fn broken_files_are_named_with_their_rows() {
     let mut lines: Vec<&str> = text.lines().collect();
     let short = lines[250].rsplit_once(',').unwrap().0;
     lines[250] = short;
-    refused("bad.csv", lines.join("\n").as_bytes(), &["file \"bad.csv\", row 250", "14 fields", "expected 15"]);
-    refused("bad.jsonl", b"{\"a\":1}\n{\"a\":\n{\"a\":3}\n", &["file \"bad.jsonl\", row 2", "no JSON object"]);
+    refused(
+        "bad.csv",
+        lines.join("\n").as_bytes(),
+        &["file \"bad.csv\", row 250", "14 fields", "expected 15"],
+    );
+    refused(
+        "bad.jsonl",
+        b"{\"a\":1}\n{\"a\":\n{\"a\":3}\n",
+        &["file \"bad.jsonl\", row 2", "no JSON object"],
+    );
     // The name says one thing and the bytes another.
     refused("bad.parquet", CSV, &["no whole Parquet file"]);
     refused("bad.jsonl", CSV, &["file \"bad.jsonl\", row 1"]);
@@ -142,9 +150,7 @@ fn what_breaks_off_leaves_nothing() {
     let mut connection = refusing.host.connect();
     connection.write(head.as_bytes()).unwrap();
     connection.write(&body[..body.len() / 2]).unwrap();
-    wait_until("it arrives", || {
-        !folder::names(&refusing.host.data_dir().join("staging")).is_empty()
-    });
+    wait_until("it arrives", || !folder::names(&refusing.host.data_dir().join("staging")).is_empty());
     drop(connection);
     wait_until("nothing is left", || folder::listing(&refusing.host.data_dir()) == refusing.before);
 }

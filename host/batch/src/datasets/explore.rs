@@ -8,9 +8,7 @@ use arrow::json::writer::JsonArray;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::Column;
 use datafusion::error::DataFusionError;
-use datafusion::functions_aggregate::expr_fn::{
-    approx_distinct, approx_percentile_cont, count, max, min,
-};
+use datafusion::functions_aggregate::expr_fn::{approx_distinct, approx_percentile_cont, count, max, min};
 use datafusion::prelude::{DataFrame, Expr, cast, lit};
 use futures_util::StreamExt as _;
 use modelhost_core::ErrorCode;
@@ -100,13 +98,14 @@ impl Datasets {
         let version = version.reference();
         let query = async move {
             let failed = |error: &DataFusionError| unreadable(&version.to_string(), error);
-            let mut batches = frame.map_err(|error| failed(&error))?.execute_stream().await;
-            let stream = batches.as_mut().map_err(|error| failed(error))?;
+            let frame = frame.map_err(|error| failed(&error))?;
+            let mut stream = frame.execute_stream().await.map_err(|error| failed(&error))?;
             let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new());
             while let Some(batch) = stream.next().await {
                 writer.write(&batch.map_err(|error| failed(&error))?).map_err(Error::internal)?;
                 if writer.get_ref().len() > MAX_PREVIEW_BYTES {
-                    let message = format!("these rows have more than {MAX_PREVIEW_BYTES} bytes: ask for fewer");
+                    let message =
+                        format!("these rows have more than {MAX_PREVIEW_BYTES} bytes: ask for fewer");
                     return Err(Error::new(ErrorCode::TooLarge, message));
                 }
             }
@@ -161,7 +160,9 @@ async fn profile(frame: &DataFrame, version: &DatasetVersion) -> Result<Profile,
             column: column.clone(),
             sensitive: version.card.sensitive_columns.contains(&column.name),
             nulls: version.rows.saturating_sub(found.count(&Measure::Count.name(index))),
-            distinct: measures.contains(&Measure::Distinct).then(|| found.count(&Measure::Distinct.name(index))),
+            distinct: measures
+                .contains(&Measure::Distinct)
+                .then(|| found.count(&Measure::Distinct.name(index))),
             min: found.value(&Measure::Min.name(index))?,
             max: found.value(&Measure::Max.name(index))?,
             quantiles: Vec::new(),
@@ -270,7 +271,9 @@ struct Found<'a>(Option<&'a RecordBatch>);
 impl Found<'_> {
     fn value(&self, name: &str) -> Result<Value, DataFusionError> {
         match self.0 {
-            Some(batch) if batch.num_rows() > 0 && batch.column_by_name(name).is_some() => value_at(batch, name, 0),
+            Some(batch) if batch.num_rows() > 0 && batch.column_by_name(name).is_some() => {
+                value_at(batch, name, 0)
+            }
             _ => Ok(Value::Null),
         }
     }

@@ -10,6 +10,7 @@
 
 mod card;
 mod catalogue;
+mod check;
 mod explore;
 mod holds;
 mod inspect;
@@ -40,6 +41,7 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
 pub use card::{DatasetCard, InvalidCard};
+pub use check::{DatasetCheck, check_datasets};
 pub use explore::{ColumnProfile, MAX_PREVIEW_ROWS, Profile, Quantile, TopValue};
 pub use holds::Hold;
 pub use intake::{Intake, IntakeOptions};
@@ -56,6 +58,8 @@ use crate::Error;
 use crate::settings::BatchSettings;
 use crate::work::Work;
 
+/// Where the files are, in the data folder.
+const FOLDER: &str = "datasets";
 const CONCURRENT_PROFILES: usize = 2;
 
 /// All datasets of one data folder.
@@ -201,7 +205,7 @@ impl Datasets {
 
 impl Shared {
     fn open(registry: Arc<Registry>, settings: &BatchSettings) -> Result<Shared, Error> {
-        let folder = registry.folder("datasets")?;
+        let folder = registry.folder(FOLDER)?;
         let staging = registry.folder("staging")?;
         let local = LocalFileSystem::new_with_prefix(&folder).map_err(Error::internal)?;
         let shared = Shared {
@@ -297,3 +301,6 @@ fn paths_of(version: &DatasetVersion) -> Vec<ObjectPath> {
     let path = |index| ObjectPath::from(format!("{folder}/{index:08}.{}", version.format.extension()));
     (0..version.files.len()).map(path).collect()
 }
+
+#[cfg(test)]
+mod tests;

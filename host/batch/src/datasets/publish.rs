@@ -169,7 +169,8 @@ fn is_same(present: &DatasetVersion, new: &DatasetVersion) -> bool {
         && locations(present) == locations(new)
 }
 
-fn digest_of(path: &Path) -> Result<Digest, Error> {
+/// The digest of a file's bytes.
+pub(super) fn digest_of(path: &Path) -> io::Result<Digest> {
     let mut file = File::open(path)?;
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; 128 << 10];

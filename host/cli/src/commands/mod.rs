@@ -1,6 +1,7 @@
 //! The commands: each module turns one group of arguments into requests and shows what came back.
 
 pub mod aliases;
+pub mod batch;
 pub mod check;
 pub mod configure;
 pub mod datasets;
@@ -12,6 +13,7 @@ pub mod pack;
 pub mod predict;
 pub mod predictions;
 pub mod push;
+pub mod schedules;
 pub mod serve;
 pub mod stats;
 pub mod status;
@@ -49,8 +51,10 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Alias(arguments) => aliases::run(&arguments, &Session::new(host)?),
         Command::Configure(arguments) => configure::run(&arguments, &Session::new(host)?),
         Command::Stats(arguments) => stats::run(&arguments, &Session::new(host)?),
+        Command::Schedules(arguments) => schedules::run(&arguments, &Session::new(host)?),
         Command::Datasets(arguments) => datasets::run(&arguments, &Session::new(host)?),
         Command::Predictions(arguments) => predictions::run(&arguments, &Session::new(host)?),
+        Command::Batch(arguments) => batch::run(&arguments, &Session::new(host)?),
         Command::Predict(arguments) => predict::run(&arguments, &Session::new(host)?),
     }
 }

@@ -16,7 +16,7 @@ use super::lane::{Charge, Found, Key, Lane, key};
 use super::queue::Place;
 use crate::compute_error::ComputeError;
 use crate::graph::Graph;
-use crate::options::ComputeOptions;
+use crate::options::{ComputeOptions, Priority};
 use crate::run::total_bytes;
 use crate::stacking;
 
@@ -33,28 +33,43 @@ const SHORT_BELOW: Duration = Duration::from_millis(2);
 /// both want.
 const LONG_NICENESS: i32 = 10;
 
+/// The same for threads that run what nobody waits for: as much as there is.
+const BACKGROUND_NICENESS: i32 = 19;
+
 /// Engines recurse while they run subgraphs. Reserved address space, touched only as far as it is used.
 const STACK_BYTES: usize = 16 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Length {
+enum Kind {
     Short,
     Long,
+    /// Of whatever length, but nobody waits for it.
+    Background,
 }
 
-impl Length {
-    const ALL: [Length; 2] = [Length::Short, Length::Long];
+impl Kind {
+    const ALL: [Kind; 3] = [Kind::Short, Kind::Long, Kind::Background];
 
-    fn of(estimate: Option<Duration>) -> Length {
+    fn of(priority: Priority, estimate: Option<Duration>) -> Kind {
         match estimate {
-            Some(estimate) if estimate < SHORT_BELOW => Length::Short,
-            _ => Length::Long,
+            _ if priority.is_background() => Kind::Background,
+            Some(estimate) if estimate < SHORT_BELOW => Kind::Short,
+            _ => Kind::Long,
+        }
+    }
+
+    /// What is added to the niceness of its threads.
+    fn niceness(self) -> i32 {
+        match self {
+            Kind::Short => 0,
+            Kind::Long => LONG_NICENESS,
+            Kind::Background => BACKGROUND_NICENESS,
         }
     }
 
     /// The longest run that calls may be put together to.
     fn longest(self) -> Option<Duration> {
-        (self == Length::Short).then_some(SHORT_BELOW)
+        (self == Kind::Short).then_some(SHORT_BELOW)
     }
 }
 
@@ -64,31 +79,30 @@ impl Length {
 struct Shared {
     state: Mutex<State>,
     /// One for the threads of each lane.
-    wake: [Condvar; 2],
+    wake: [Condvar; 3],
 }
 
 #[derive(Default)]
 struct State {
-    lanes: [Lane; 2],
+    lanes: [Lane; 3],
     arrivals: u64,
     is_closed: bool,
 }
 
 impl Scheduler {
-    /// Starts that many threads for short runs, and as many for long ones; at least one of each.
+    /// Starts that many threads for short runs, as many for long ones and as many for the background; at least one of
+    /// each.
     pub(crate) fn new(threads: usize) -> io::Result<Scheduler> {
         let scheduler = Scheduler { shared: Arc::default() };
-        for length in Length::ALL {
+        for kind in Kind::ALL {
             for index in 0..threads.max(1) {
                 let shared = scheduler.shared.clone();
-                let name = match length {
-                    Length::Short => format!("inference-{index}"),
-                    Length::Long => format!("inference-long-{index}"),
+                let name = match kind {
+                    Kind::Short => format!("inference-{index}"),
+                    Kind::Long => format!("inference-long-{index}"),
+                    Kind::Background => format!("inference-batch-{index}"),
                 };
-                thread::Builder::new()
-                    .name(name)
-                    .stack_size(STACK_BYTES)
-                    .spawn(move || shared.work(length))?;
+                thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || shared.work(kind))?;
             }
         }
         Ok(scheduler)
@@ -106,10 +120,11 @@ impl Scheduler {
         options: ComputeOptions,
     ) -> Answer {
         let (answer, result) = oneshot::channel();
-        let is_stackable = graph.is_batchable() && options.batching.max_batch_size > 1;
+        let is_alone = options.batching.max_batch_size < 2 || options.priority.is_background();
+        let is_stackable = graph.is_batchable() && !is_alone;
         let mut presence = Waiting {
             shared: &self.shared,
-            lane: Length::Long,
+            lane: Kind::Long,
             key: key(graph),
             place: (options.priority, 0),
             cancelled: options.limits.cancelled.clone(),
@@ -145,7 +160,7 @@ impl Drop for Scheduler {
 /// A caller that waits.
 struct Waiting<'a> {
     shared: &'a Shared,
-    lane: Length,
+    lane: Kind,
     key: Key,
     place: Place,
     cancelled: Arc<AtomicBool>,
@@ -168,29 +183,31 @@ impl Drop for Waiting<'_> {
 }
 
 impl Shared {
-    fn submit(&self, graph: &Arc<Graph>, call: Call) -> Result<(Length, Place), ComputeError> {
-        let length = Length::of(graph.run_times().estimate(call.input_bytes));
+    fn submit(&self, graph: &Arc<Graph>, call: Call) -> Result<(Kind, Place), ComputeError> {
+        let kind = Kind::of(call.options.priority, graph.run_times().estimate(call.input_bytes));
         let mut state = self.state.lock();
-        let waiting: usize = state.lanes.iter().map(|lane| lane.waiting(key(graph))).sum();
-        if waiting >= call.options.batching.max_queue_size {
+        let is_in_front = |kind: &Kind| *kind != Kind::Background;
+        let in_front = Kind::ALL.into_iter().filter(is_in_front);
+        let waiting: usize = in_front.map(|kind| state.lanes[kind as usize].waiting(key(graph))).sum();
+        if is_in_front(&kind) && waiting >= call.options.batching.max_queue_size {
             graph.counters().record_rejection();
             return Err(ComputeError::Overloaded { waiting });
         }
         state.arrivals += 1;
         let place = (call.options.priority, state.arrivals);
-        state.lanes[length as usize].push(graph, place, call);
+        state.lanes[kind as usize].push(graph, place, call);
         drop(state);
-        self.wake[length as usize].notify_one();
-        Ok((length, place))
+        self.wake[kind as usize].notify_one();
+        Ok((kind, place))
     }
 
     /// What each thread does.
-    fn work(&self, length: Length) {
-        if length == Length::Long {
-            give_way();
+    fn work(&self, kind: Kind) {
+        if kind.niceness() > 0 {
+            give_way(kind.niceness());
         }
         let mut settled = None;
-        while let Some((batch, charge)) = self.next(length, settled.take()) {
+        while let Some((batch, charge)) = self.next(kind, settled.take()) {
             let began = Instant::now();
             // The panics of engines are caught nearer to them; one that escapes must still not take the thread with it.
             if catch_unwind(AssertUnwindSafe(|| batch.run())).is_err() {
@@ -201,26 +218,26 @@ impl Shared {
     }
 
     /// Waits for the next calls to run; none when the scheduler is gone and nothing waits.
-    fn next(&self, length: Length, settled: Option<(Charge, Duration)>) -> Option<(Batch, Charge)> {
+    fn next(&self, kind: Kind, settled: Option<(Charge, Duration)>) -> Option<(Batch, Charge)> {
         let mut state = self.state.lock();
         if let Some((charge, elapsed)) = settled {
-            state.lanes[length as usize].settle(charge, elapsed);
+            state.lanes[kind as usize].settle(charge, elapsed);
         }
         loop {
             let at_once = state.is_closed;
-            let lane = &mut state.lanes[length as usize];
-            match lane.take(Instant::now(), length.longest(), at_once) {
+            let lane = &mut state.lanes[kind as usize];
+            match lane.take(Instant::now(), kind.longest(), at_once) {
                 Found::Work(batch, charge) => {
                     // Another thread looks at what is left, or waits in place of this one until it is due.
                     if lane.is_waiting() {
-                        self.wake[length as usize].notify_one();
+                        self.wake[kind as usize].notify_one();
                     }
                     return Some((batch, charge));
                 }
                 Found::Nothing if state.is_closed => return None,
-                Found::Nothing => self.wake[length as usize].wait(&mut state),
+                Found::Nothing => self.wake[kind as usize].wait(&mut state),
                 Found::NotBefore(moment) => {
-                    self.wake[length as usize].wait_until(&mut state, moment);
+                    self.wake[kind as usize].wait_until(&mut state, moment);
                 }
             }
         }
@@ -228,11 +245,11 @@ impl Shared {
 }
 
 /// Lowers the priority of this thread for the operating system.
-fn give_way() {
+fn give_way(niceness: i32) {
     // On Linux this is a property of each thread, elsewhere of the whole process.
     if cfg!(target_os = "linux")
-        && let Err(error) = rustix::process::setpriority_process(None, LONG_NICENESS)
+        && let Err(error) = rustix::process::setpriority_process(None, niceness)
     {
-        tracing::warn!(%error, "long graphs run with the priority of short ones");
+        tracing::warn!(%error, "threads that should give way do not");
     }
 }

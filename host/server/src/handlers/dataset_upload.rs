@@ -62,11 +62,7 @@ pub(super) async fn upload(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     Ok(reply(&published))
 }
 
-async fn register(
-    call: &mut Call<'_>,
-    name: DatasetName,
-    by: Option<String>,
-) -> Result<Published, ApiError> {
+async fn register(call: &mut Call<'_>, name: DatasetName, by: Option<String>) -> Result<Published, ApiError> {
     let what = "a registration such as {\"urls\": [\"s3://bucket/file.parquet\"], \"card\": {}}";
     let Registration { urls, format, card, types } = read_json(call, what, MAX_REGISTRATION_BYTES).await?;
     let options = IntakeOptions { by, card, format, types };
@@ -137,7 +133,9 @@ async fn receive_part(
     let name = part.name().unwrap_or_default().to_owned();
     let text = text_of(part, &name).await?;
     match name.as_str() {
-        "card" => options.card = parsed(&text, "card", "a dataset card such as {\"license\": \"CC-BY-4.0\"}")?,
+        "card" => {
+            options.card = parsed(&text, "card", "a dataset card such as {\"license\": \"CC-BY-4.0\"}")?
+        }
         "types" => options.types = parsed(&text, "types", "types of columns such as {\"zip\": \"Utf8\"}")?,
         "format" => {
             let quoted = serde_json::Value::String(text.trim().to_owned()).to_string();

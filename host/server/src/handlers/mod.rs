@@ -5,10 +5,12 @@ mod dataset_upload;
 mod datasets;
 mod deployments;
 mod infer;
+mod jobs;
 mod metadata;
 mod models;
 mod observe;
 mod predictions;
+mod schedules;
 mod statistics;
 mod upload;
 
@@ -63,6 +65,24 @@ pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
         (Endpoint::DatasetVersion, _) => datasets::version(call).await,
         (Endpoint::DatasetPreview, _) => datasets::preview(call).await,
         (Endpoint::DatasetProfile, _) => datasets::profile(call).await,
+        (Endpoint::Jobs, &Method::POST) => jobs::create(call).await,
+        (Endpoint::Jobs, _) => jobs::list(call).await,
+        (Endpoint::Job, &Method::DELETE) => jobs::delete(call).await,
+        (Endpoint::Job, _) => jobs::job(call).await,
+        (Endpoint::JobPause, _) => jobs::pause(call).await,
+        (Endpoint::JobResume, _) => jobs::resume(call).await,
+        (Endpoint::JobCancel, _) => jobs::cancel(call).await,
+        (Endpoint::JobRetry, _) => jobs::retry(call).await,
+        (Endpoint::JobErrors, _) => jobs::errors(call).await,
+        (Endpoint::JobEvents, _) => jobs::events(call).await,
+        (Endpoint::Schedules, _) => schedules::list(call).await,
+        (Endpoint::Schedule, &Method::PUT) => schedules::put(call).await,
+        (Endpoint::Schedule, &Method::DELETE) => schedules::delete(call).await,
+        (Endpoint::Schedule, _) => schedules::schedule(call).await,
+        (Endpoint::ScheduleRuns, _) => schedules::runs(call).await,
+        (Endpoint::SchedulePause, _) => schedules::pause(call).await,
+        (Endpoint::ScheduleResume, _) => schedules::resume(call).await,
+        (Endpoint::ScheduleRun, _) => schedules::run(call).await,
         (Endpoint::PredictionTables, _) => Ok(predictions::list(call)),
         (Endpoint::PredictionTable, &Method::PUT) => predictions::put(call).await,
         (Endpoint::PredictionTable, &Method::DELETE) => predictions::delete(call).await,

@@ -34,7 +34,10 @@ impl Form {
 
     /// Adds a part that is text.
     pub fn text(&mut self, name: &str, text: &str) {
-        let head = format!("--{}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n", self.boundary);
+        let head = format!(
+            "--{}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n",
+            self.boundary
+        );
         self.push(head);
     }
 
