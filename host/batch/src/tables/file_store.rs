@@ -41,12 +41,14 @@ impl FileStore {
     /// Removes the file of a version that no record names any more. Those who read it go on; where it stays, the next
     /// start removes it.
     pub(super) fn remove(&self, table: &TableName, version: VersionNumber) {
-        warn_unless_gone(&self.path(table, version), fs::remove_file);
+        let path = self.path(table, version);
+        warn_unless_gone(&path, fs::remove_file(&path));
     }
 
     /// Removes all files of a table that no record names any more.
     pub(super) fn remove_table(&self, table: &TableName) {
-        warn_unless_gone(&self.of_table(table), fs::remove_dir_all);
+        let path = self.of_table(table);
+        warn_unless_gone(&path, fs::remove_dir_all(&path));
     }
 
     /// Removes every file that belongs to none of these versions.
@@ -60,8 +62,8 @@ impl FileStore {
             let versions = name.and_then(|name: TableName| kept.get(&name));
             match versions {
                 Some(versions) => sweep_table(&path, versions)?,
-                None if path.is_dir() => warn_unless_gone(&path, fs::remove_dir_all),
-                None => warn_unless_gone(&path, fs::remove_file),
+                None if path.is_dir() => warn_unless_gone(&path, fs::remove_dir_all(&path)),
+                None => warn_unless_gone(&path, fs::remove_file(&path)),
             }
         }
         Ok(())
@@ -77,7 +79,7 @@ fn sweep_table(folder: &Path, versions: &[VersionNumber]) -> Result<(), Error> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_name().to_str().is_none_or(|name| !kept.contains(name)) {
-            warn_unless_gone(&entry.path(), fs::remove_file);
+            warn_unless_gone(&entry.path(), fs::remove_file(entry.path()));
         }
     }
     Ok(())
@@ -87,8 +89,8 @@ fn file_name(version: VersionNumber) -> String {
     format!("{version}.arrow")
 }
 
-fn warn_unless_gone(path: &Path, remove: impl Fn(&Path) -> std::io::Result<()>) {
-    match remove(path) {
+fn warn_unless_gone(path: &Path, removed: std::io::Result<()>) {
+    match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!(path = %path.display(), %error, "what is left of a table cannot be removed");
         }
