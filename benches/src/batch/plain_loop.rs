@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, Float32Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use modelhost_core::Datatype;
 use modelhost_guest::{Error, Request, Response, Tensor};

@@ -1,4 +1,4 @@
-//! From bytes that arrive, or a URL, to a version: received aside and hashed, looked into, published. Whatever ends
+//! From bytes that arrive to a version: received aside and hashed, looked into, published. Whatever ends
 //! early leaves nothing behind.
 
 use std::collections::BTreeMap;
@@ -7,18 +7,15 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use bytes::Bytes;
 use modelhost_core::{DatasetName, Digest, ErrorCode, Hasher};
-use object_store::{ObjectStore, ObjectStoreExt as _};
-use parquet::arrow::async_reader::{AsyncFileReader as _, ParquetObjectReader};
 use tempfile::{NamedTempFile, TempPath};
 use tokio::io::AsyncWriteExt as _;
-use url::Url;
 
+use super::Datasets;
 use super::card::DatasetCard;
 use super::inspect::{self, Candidate, Contents, Types};
 use super::publish::{NewFile, NewVersion, Origin, Published};
 use super::schema::DatasetSchema;
-use super::version::{DataFormat, FileLocation};
-use super::{Datasets, Shared};
+use super::version::DataFormat;
 use crate::Error;
 
 /// What whoever puts a dataset there says about it.
@@ -39,12 +36,12 @@ pub struct IntakeOptions {
 pub struct Intake {
     datasets: Arc<Datasets>,
     received: u64,
-    files: Vec<ReceivedFile>,
+    pub(super) files: Vec<ReceivedFile>,
     current: Option<FileWriter>,
 }
 
 /// A file that arrived.
-struct ReceivedFile {
+pub(super) struct ReceivedFile {
     name: String,
     format: Option<DataFormat>,
     path: TempPath,
@@ -71,20 +68,6 @@ impl Datasets {
         let intake = Intake { datasets: self.clone(), received: 0, files: Vec::new(), current: None };
         intake.check_size(declared)?;
         Ok(intake)
-    }
-
-    /// Makes a version of objects that stay where they are.
-    ///
-    /// # Errors
-    /// A URL that is not allowed or does not lead to an object, and everything that can be wrong with a dataset.
-    pub async fn register(
-        self: &Arc<Self>,
-        name: DatasetName,
-        urls: Vec<Url>,
-        options: IntakeOptions,
-    ) -> Result<Published, Error> {
-        let datasets = self.clone();
-        self.work.run(async move { datasets.register_objects(name, urls, options).await }).await
     }
 }
 
@@ -125,7 +108,7 @@ impl Intake {
         Ok(current.writer.write_all(&piece).await?)
     }
 
-    async fn end_file(&mut self) -> Result<(), Error> {
+    pub(super) async fn end_file(&mut self) -> Result<(), Error> {
         let Some(FileWriter { name, format, file, mut writer, hasher, bytes }) = self.current.take() else {
             return Ok(());
         };
@@ -177,7 +160,7 @@ impl Datasets {
         self.commit_version(new_version(name, options, format, schema, new_files)).await
     }
 
-    async fn inspect(
+    pub(super) async fn inspect(
         &self,
         files: Vec<ReceivedFile>,
         format: DataFormat,
@@ -207,7 +190,7 @@ fn arrow_types(types: &BTreeMap<String, String>) -> Result<Types, Error> {
     types.iter().map(parse).collect()
 }
 
-fn new_version(
+pub(super) fn new_version(
     name: DatasetName,
     options: IntakeOptions,
     format: DataFormat,
@@ -218,7 +201,7 @@ fn new_version(
 }
 
 /// The one format of all files; what is in them is looked at later.
-fn format_of_all<'a>(
+pub(super) fn format_of_all<'a>(
     files: impl Iterator<Item = (&'a str, Option<DataFormat>)>,
     asked_for: Option<DataFormat>,
 ) -> Result<DataFormat, Error> {
@@ -244,7 +227,7 @@ fn format_of_all<'a>(
 }
 
 /// A name of a file for people: the last part of its path, within bounds.
-fn shown_name(name: &str) -> String {
+pub(super) fn shown_name(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     last.chars().filter(|character| !character.is_control()).take(255).collect()
 }
@@ -257,137 +240,4 @@ fn unprocessable(problem: inspect::Problem) -> Error {
 fn unreadable(error: tokio::task::JoinError) -> Error {
     tracing::warn!(%error, "a file of a dataset cannot be read");
     Error::new(ErrorCode::Unprocessable, "a file of the dataset is damaged in a way that cannot be described")
-}
-
-/// An object that is to be registered.
-struct Object {
-    url: Url,
-    store: Arc<dyn ObjectStore>,
-    meta: object_store::ObjectMeta,
-}
-
-impl Object {
-    fn name(&self) -> String {
-        shown_name(self.meta.location.filename().unwrap_or_default())
-    }
-}
-
-impl Datasets {
-    async fn register_objects(
-        self: Arc<Self>,
-        name: DatasetName,
-        urls: Vec<Url>,
-        options: IntakeOptions,
-    ) -> Result<Published, Error> {
-        let limit = self.settings.max_dataset_files;
-        if urls.len() > limit {
-            return Err(Error::new(ErrorCode::TooLarge, format!("a dataset may have at most {limit} files")));
-        }
-        let mut objects = Vec::with_capacity(urls.len());
-        for url in urls {
-            objects.push(self.shared.find(url).await?);
-        }
-        let names: Vec<String> = objects.iter().map(Object::name).collect();
-        let promised = names.iter().map(|name| (name.as_str(), DataFormat::of_name(name)));
-        let format = format_of_all(promised, options.format)?;
-        let Contents { schema, rows } = match format {
-            DataFormat::Parquet if !options.types.is_empty() => {
-                let message = "types are for CSV and JSON lines: a Parquet file says its own";
-                return Err(Error::new(ErrorCode::InvalidArgument, message));
-            }
-            DataFormat::Parquet => footers(&objects).await?,
-            DataFormat::Csv | DataFormat::Jsonl => {
-                self.fetch_and_inspect(&objects, format, &options.types).await?
-            }
-        };
-        let files = objects.into_iter().zip(rows).map(|(object, rows)| {
-            let name = object.name();
-            let etag = object.meta.e_tag.clone().unwrap_or_default();
-            let origin = Origin::Registered(FileLocation::Registered { url: object.url, etag });
-            NewFile { name, rows, bytes: object.meta.size, origin }
-        });
-        let files = files.collect();
-        self.commit_version(new_version(name, options, format, schema, files)).await
-    }
-
-    /// Text has to be read to the end to know its columns and rows.
-    async fn fetch_and_inspect(
-        self: &Arc<Self>,
-        objects: &[Object],
-        format: DataFormat,
-        types: &BTreeMap<String, String>,
-    ) -> Result<Contents, Error> {
-        let mut intake = self.begin_upload(objects.iter().map(|object| object.meta.size).sum())?;
-        for object in objects {
-            intake.begin_file(&object.name(), None).await?;
-            let wrong = |error| failed(&object.url, &error);
-            let got = object.store.get(&object.meta.location).await.map_err(wrong)?;
-            if got.meta.e_tag != object.meta.e_tag {
-                return Err(Error::new(ErrorCode::Conflict, format!("{} is being replaced", object.url)));
-            }
-            let mut pieces = got.into_stream();
-            while let Some(piece) = futures_util::StreamExt::next(&mut pieces).await {
-                intake.write(piece.map_err(wrong)?).await?;
-            }
-        }
-        intake.end_file().await?;
-        let (_files, contents) = self.inspect(intake.files, format, types).await?;
-        Ok(contents)
-    }
-}
-
-impl Shared {
-    async fn find(&self, url: Url) -> Result<Object, Error> {
-        let (store, path) = self.remote.open(&url)?;
-        let meta = store.head(&path).await.map_err(|error| failed(&url, &error))?;
-        if meta.e_tag.is_none() {
-            let message = format!("{url} has no entity tag: a change of it would not be noticed");
-            return Err(Error::new(ErrorCode::Unprocessable, message));
-        }
-        Ok(Object { url, store, meta })
-    }
-}
-
-/// What Parquet files say at their ends; the rest of them is read when it is used.
-async fn footers(objects: &[Object]) -> Result<Contents, Error> {
-    let mut schema: Option<DatasetSchema> = None;
-    let mut rows = Vec::with_capacity(objects.len());
-    for object in objects {
-        let wrong = |reason: &dyn std::fmt::Display| {
-            let message = format!("{} is no whole Parquet file ({reason})", object.url);
-            Error::new(ErrorCode::Unprocessable, message)
-        };
-        let mut reader = ParquetObjectReader::new(object.store.clone(), object.meta.location.clone())
-            .with_file_size(object.meta.size);
-        let metadata = reader.get_metadata(None).await.map_err(|error| wrong(&error))?;
-        let file = metadata.file_metadata();
-        let found = parquet::arrow::parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata());
-        let found = DatasetSchema::of(&found.map_err(|error| wrong(&error))?);
-        rows.push(u64::try_from(file.num_rows()).map_err(|error| wrong(&error))?);
-        match &schema {
-            None => schema = Some(found),
-            Some(first) if *first == found => {}
-            Some(_) => {
-                let message = format!("{} has other columns than the first object", object.url);
-                return Err(Error::new(ErrorCode::Unprocessable, message));
-            }
-        }
-    }
-    let schema = schema.unwrap_or(DatasetSchema { columns: Vec::new() });
-    Ok(Contents { schema, rows })
-}
-
-fn failed(url: &Url, error: &object_store::Error) -> Error {
-    match error {
-        object_store::Error::NotFound { .. } => {
-            Error::new(ErrorCode::NotFound, format!("{url} does not exist"))
-        }
-        error => {
-            tracing::warn!(%url, %error, "an object cannot be read");
-            Error::new(
-                ErrorCode::Unprocessable,
-                format!("{url} cannot be read: is this host configured for it?"),
-            )
-        }
-    }
 }

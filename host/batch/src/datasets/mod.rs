@@ -19,6 +19,7 @@ mod object_stores;
 mod publish;
 mod query;
 mod reference;
+mod registration;
 mod schema;
 mod store;
 mod version;

@@ -133,6 +133,7 @@ pub enum FileLocation {
     /// In an object store of the operator's; read where it is.
     Registered {
         /// Where.
+        #[serde(with = "url_as_text")]
         url: Url,
         /// What the object store said it was when it was registered. An object with another one is not read.
         etag: String,
@@ -157,6 +158,20 @@ pub struct Lineage {
     pub by: Option<String>,
     /// When the job ended.
     pub time: Timestamp,
+}
+
+mod url_as_text {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use url::Url;
+
+    pub(super) fn serialize<S: Serializer>(url: &Url, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(url.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
 }
 
 #[cfg(test)]

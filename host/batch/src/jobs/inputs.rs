@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar, UInt32Array};
-use arrow::compute::{is_not_null, take, zip};
+use arrow::compute::kernels::zip::zip;
+use arrow::compute::{is_not_null, take};
 use arrow::datatypes::{DataType, Schema};
 use arrow::error::ArrowError;
 use bytes::Bytes;

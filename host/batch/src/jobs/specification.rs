@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 
-use modelhost_core::{ErrorCode, ModelName};
+use modelhost_core::{ErrorCode, ModelName, VersionNumber};
 use modelhost_serving::{Error, VersionSelector};
 use serde::{Deserialize, Serialize};
 
@@ -235,8 +235,9 @@ impl JobSpecification {
         let selector = match version {
             None => VersionSelector::Deployed,
             Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-                let number = text.parse().map_err(|error| invalid(format!("model version: {error}")))?;
-                VersionSelector::Number(number)
+                let number = text.parse().ok().filter(|number| *number > 0);
+                let number = number.ok_or_else(|| invalid(format!("model: {text:?} is no number of a version")))?;
+                VersionSelector::Number(VersionNumber(number))
             }
             Some(alias) => VersionSelector::Alias(
                 alias.parse().map_err(|error| invalid(format!("model alias: {error}")))?,
@@ -292,7 +293,7 @@ mod tests {
     fn models_are_named_with_a_version_or_an_alias() {
         let reference = |text: &str| with("model", text.into()).model_reference();
         assert_eq!(reference("income").unwrap().1, VersionSelector::Deployed);
-        assert_eq!(reference("income@3").unwrap().1, VersionSelector::Number("3".parse().unwrap()));
+        assert_eq!(reference("income@3").unwrap().1, VersionSelector::Number(VersionNumber(3)));
         assert_eq!(reference("income@best").unwrap().1, VersionSelector::Alias("best".parse().unwrap()));
         for wrong in ["", "in come", "income@", "income@0", "income@a@b"] {
             let error = reference(wrong).unwrap_err();

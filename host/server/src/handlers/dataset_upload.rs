@@ -38,7 +38,7 @@ const FORM: &str = "multipart/form-data";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Registration {
-    urls: Vec<Url>,
+    urls: Vec<String>,
     format: Option<DataFormat>,
     #[serde(default)]
     card: DatasetCard,
@@ -65,9 +65,17 @@ pub(super) async fn upload(call: &mut Call<'_>) -> Result<Reply, ApiError> {
 async fn register(call: &mut Call<'_>, name: DatasetName, by: Option<String>) -> Result<Published, ApiError> {
     let what = "a registration such as {\"urls\": [\"s3://bucket/file.parquet\"], \"card\": {}}";
     let Registration { urls, format, card, types } = read_json(call, what, MAX_REGISTRATION_BYTES).await?;
+    let urls = urls.iter().map(|text| parsed_url(text)).collect::<Result<Vec<_>, _>>()?;
     let options = IntakeOptions { by, card, format, types };
     let datasets = call.shared.batch.datasets().clone();
     call.shared.run_to_end(async move { datasets.register(name, urls, options).await }).await
+}
+
+fn parsed_url(text: &str) -> Result<Url, ApiError> {
+    text.parse().map_err(|error| {
+        let shown: String = text.chars().take(200).collect();
+        ApiError::invalid(format!("{shown:?} is no URL: {error}"))
+    })
 }
 
 /// A body that is one file.
