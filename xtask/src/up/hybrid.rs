@@ -24,7 +24,6 @@ pub fn set_up(workspace: &Workspace, client: &Client) -> Result<()> {
         client.run(&["datasets", "put", "customers", &file(CUSTOMERS)])?;
         client.run(&["predictions", "set", TABLE, "--key", "user", "--dataset", TABLE])?;
         client.run(&["batch", "run", "--file", &file(JOB)])?;
-        client.run(&["predictions", "publish", TABLE])?;
         client.run(&["configure", "reranker", "--prediction-tables", TABLE])
     })
 }
