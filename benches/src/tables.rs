@@ -40,11 +40,21 @@ pub async fn measure(modelhost: &Path, keys: u64, effort: Effort) -> Result<Tabl
     let folder = tempfile::tempdir()?;
     let host = servers::modelhost(modelhost, folder.path()).await?;
     let address = host.address.as_str();
-    let put = |mark: u64| request(address, "PUT", "/v1/datasets/lists/versions", "application/jsonl", rows(keys, mark).as_bytes());
+    let put = |mark: u64| {
+        request(
+            address,
+            "PUT",
+            "/v1/datasets/lists/versions",
+            "application/jsonl",
+            rows(keys, mark).as_bytes(),
+        )
+    };
     send(address, put(1)).await.context("the dataset was not taken")?;
     let settings = json!({ "key": "user", "dataset": "lists" }).to_string();
-    send(address, request(address, "PUT", "/v1/predictions/lists", "application/json", settings.as_bytes())).await?;
-    let publication = || request(address, "POST", "/v1/predictions/lists/versions", "application/json", b"{}");
+    send(address, request(address, "PUT", "/v1/predictions/lists", "application/json", settings.as_bytes()))
+        .await?;
+    let publication =
+        || request(address, "POST", "/v1/predictions/lists/versions", "application/json", b"{}");
     let began = Instant::now();
     let published: Value = serde_json::from_slice(&send(address, publication()).await?)?;
     let publishing = began.elapsed();
@@ -84,7 +94,15 @@ fn rows(keys: u64, mark: u64) -> String {
 
 fn one_key(address: &str, keys: u64) -> Target {
     let mut random = fastrand::Rng::with_seed(1);
-    let get = |_| request(address, "GET", &format!("/v1/predictions/lists/{}", random.u64(..keys)), "application/json", b"");
+    let get = |_| {
+        request(
+            address,
+            "GET",
+            &format!("/v1/predictions/lists/{}", random.u64(..keys)),
+            "application/json",
+            b"",
+        )
+    };
     Target::one_of(address, (0..REQUESTS).map(get))
 }
 

@@ -84,7 +84,10 @@ impl PredictionTable {
     ) -> Result<PredictedRows, LookupError> {
         let refused = |refusal, reason| LookupError { table: self.name.clone(), refusal, reason };
         if cfg!(not(target_arch = "wasm32")) {
-            return Err(refused(Refusal::Unavailable, "predictions are looked up in the host only".to_owned()));
+            return Err(refused(
+                Refusal::Unavailable,
+                "predictions are looked up in the host only".to_owned(),
+            ));
         }
         let keys: Vec<contract::Key> = keys.into_iter().map(|key| key.into().into_contract()).collect();
         match contract::lookup(&self.name, &keys) {

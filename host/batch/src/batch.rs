@@ -35,9 +35,15 @@ impl Batch {
         let work = Work::start(&settings)?;
         let datasets = Datasets::open(registry.clone(), &settings, work.clone()).await?;
         let tables = Tables::open(host.clone(), registry.clone(), datasets.clone(), work.clone()).await?;
-        let jobs =
-            Jobs::open(host.clone(), datasets.clone(), tables.clone(), registry.clone(), &settings, work.clone())
-                .await?;
+        let jobs = Jobs::open(
+            host.clone(),
+            datasets.clone(),
+            tables.clone(),
+            registry.clone(),
+            &settings,
+            work.clone(),
+        )
+        .await?;
         let schedules = Schedules::open(jobs.clone(), registry.clone(), work.clone()).await?;
         Ok(Arc::new(Batch { host, registry, settings, work, datasets, tables, jobs, schedules }))
     }

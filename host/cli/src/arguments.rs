@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::HostUrl;
 use crate::commands::{
-    aliases, batch, check, configure, datasets, deployment, examine, models, pack, predict, predictions, push,
-    schedules, serve, stats, versions,
+    aliases, batch, check, configure, datasets, deployment, examine, models, pack, predict, predictions,
+    push, schedules, serve, stats, versions,
 };
 
 /// Serves models as sandboxed Wasm components, and operates a host that does.

@@ -39,7 +39,9 @@ impl Plugin for Reranker {
     }
 
     fn predict(request: Request) -> Result<Response, Error> {
-        answer(&request, lists::look_up, |ids| Graph::load("recommender")?.compute([("ids", ids)])?.take("scores"))
+        answer(&request, lists::look_up, |ids| {
+            Graph::load("recommender")?.compute([("ids", ids)])?.take("scores")
+        })
     }
 }
 
@@ -113,7 +115,10 @@ mod tests {
         assert_eq!(texts(&response, "items"), [ITEMS[9], ITEMS[0], ITEMS[1], ITEMS[2]]);
         assert_eq!(texts(&response, "source"), ["table", "live"]);
         let list_scores = response.output("list_scores").unwrap();
-        assert_eq!((list_scores.shape(), list_scores.as_slice()), (&[2, 2][..], Ok(&[0.2_f32, 0.1, 0.0, 0.0][..])));
+        assert_eq!(
+            (list_scores.shape(), list_scores.as_slice()),
+            (&[2, 2][..], Ok(&[0.2_f32, 0.1, 0.0, 0.0][..]))
+        );
         let click_scores = response.output("click_scores").unwrap();
         assert_eq!(click_scores.as_slice::<f32>(), Ok(&[0.25; 4][..]));
     }

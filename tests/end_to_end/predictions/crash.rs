@@ -52,7 +52,8 @@ fn publish_and_kill(host: &Host, dataset: &str, after: Duration) -> bool {
     let request = publication("t", dataset);
     let pid = host.pid();
     thread::scope(|scope| {
-        let publishing = scope.spawn(move || connection.send(&request).is_ok_and(|response| response.status == 201));
+        let publishing =
+            scope.spawn(move || connection.send(&request).is_ok_and(|response| response.status == 201));
         thread::sleep(after);
         modelhost_tests::process::kill(pid);
         publishing.join().unwrap()
@@ -72,10 +73,12 @@ fn state(host: &Host) -> (u64, u64) {
 fn assert_nothing_is_left(host: &Host) {
     let table = host.get("/v1/predictions/t").expect(200);
     let versions = table["versions"].as_array().unwrap();
-    let mut expected: Vec<String> = versions.iter().map(|version| format!("{}.arrow", version["number"])).collect();
+    let mut expected: Vec<String> =
+        versions.iter().map(|version| format!("{}.arrow", version["number"])).collect();
     let folder = |name: &str| -> Vec<String> {
         let entries = std::fs::read_dir(host.data_dir().join(name)).unwrap();
-        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     };

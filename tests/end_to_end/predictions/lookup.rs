@@ -58,7 +58,11 @@ fn what_cannot_be_looked_up_is_told() {
     table_of(&host, "numbers", &[json!({ "key": 1, "value": 2 })]);
     put_table(&host, "empty", &json!({ "key": "key" }));
     let cases = [
-        (get(&host, "numbers", "one"), 400, "key \"one\" is no whole number: table numbers has whole numbers as keys"),
+        (
+            get(&host, "numbers", "one"),
+            400,
+            "key \"one\" is no whole number: table numbers has whole numbers as keys",
+        ),
         (get(&host, "numbers", "-9223372036854775808"), 404, "table numbers has no key -9223372036854775808"),
         (get(&host, "nobody", "1"), 404, "prediction table nobody is not known"),
         (get(&host, "empty", "1"), 404, "nothing was published to table empty yet"),
@@ -67,10 +71,22 @@ fn what_cannot_be_looked_up_is_told() {
             400,
             "key \"1\" is a string: table numbers has whole numbers as keys",
         ),
-        (look_up(&host, "numbers", &json!({ "keys": [1.5] })), 400, "expected a whole number of 64 bits or a string"),
+        (
+            look_up(&host, "numbers", &json!({ "keys": [1.5] })),
+            400,
+            "expected a whole number of 64 bits or a string",
+        ),
         (look_up(&host, "numbers", &json!({ "keys": vec![1; 1_025] })), 400, "at most 1024"),
-        (look_up(&host, "numbers", &json!({ "keys": [1], "requests": [null, null] })), 400, "2 entries for 1 keys"),
-        (look_up(&host, "numbers", &json!({ "keys": [1], "requests": [{ "inputs": 7 }] })), 400, "the request for key 1"),
+        (
+            look_up(&host, "numbers", &json!({ "keys": [1], "requests": [null, null] })),
+            400,
+            "2 entries for 1 keys",
+        ),
+        (
+            look_up(&host, "numbers", &json!({ "keys": [1], "requests": [{ "inputs": 7 }] })),
+            400,
+            "the request for key 1",
+        ),
         (look_up(&host, "numbers", &json!({ "key": 1 })), 400, "a lookup such as"),
     ];
     for (response, status, sentence) in cases {
@@ -84,9 +100,17 @@ fn a_dataset_that_can_be_no_table_is_refused_and_changes_nothing() {
     let host = Host::start();
     table_of(&host, "t", &[json!({ "key": "a", "value": 1 })]);
     let cases = [
-        ("twice", vec![json!({ "key": "b" }), json!({ "key": "a" }), json!({ "key": "b" })], "key \"b\" is in more than one row"),
+        (
+            "twice",
+            vec![json!({ "key": "b" }), json!({ "key": "a" }), json!({ "key": "b" })],
+            "key \"b\" is in more than one row",
+        ),
         ("null", vec![json!({ "key": "a" }), json!({ "key": null })], "holds a null"),
-        ("real", vec![json!({ "key": 1.5 })], "key column \"key\" has type Float64: expected whole numbers or strings"),
+        (
+            "real",
+            vec![json!({ "key": 1.5 })],
+            "key column \"key\" has type Float64: expected whole numbers or strings",
+        ),
         ("none", vec![json!({ "id": 1 })], "key column \"key\" is not in the dataset: it has id"),
     ];
     for (dataset, rows, sentence) in cases {
@@ -114,11 +138,18 @@ fn settings_are_shown_changed_and_checked() {
     assert_eq!(created.status, 201);
     let tag = created.header("etag").unwrap().to_owned();
     let table = host.get("/v1/predictions/t").expect(200);
-    assert_eq!((&table["settings"]["max_age_seconds"], &table["settings"]["when_stale"]), (&json!(60), &json!("serve_stale")));
+    assert_eq!(
+        (&table["settings"]["max_age_seconds"], &table["settings"]["when_stale"]),
+        (&json!(60), &json!("serve_stale"))
+    );
     put_dataset(&host, "d", &[json!({ "key": 1, "value": 1 })]);
     put_dataset(&host, "d", &[json!({ "key": 1, "value": 2 })]);
-    let of_latest = host.send(&Request::post("/v1/predictions/t/versions", "").header("From", "ada")).expect(201);
-    assert_eq!((&of_latest["dataset"], &of_latest["by"], &of_latest["rows"]), (&json!("d@2"), &json!("ada"), &json!(1)));
+    let of_latest =
+        host.send(&Request::post("/v1/predictions/t/versions", "").header("From", "ada")).expect(201);
+    assert_eq!(
+        (&of_latest["dataset"], &of_latest["by"], &of_latest["rows"]),
+        (&json!("d@2"), &json!("ada"), &json!(1))
+    );
     let stale = host.send(&Request::put("/v1/predictions/t", &settings).header("If-Match", tag.clone()));
     stale.error(412);
     let other_key = host.send(&Request::put("/v1/predictions/t", &json!({ "key": "value" }))).error(409);
@@ -164,16 +195,25 @@ fn the_command_line_does_all_of_it() {
     put_dataset(&host, "users", &[json!({ "user": "a b", "score": 0.75, "items": ["y"] })]);
     let run = |line: &[&str]| {
         let output = host.client(&[&["predictions"], line].concat());
-        let text = String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });
+        let text =
+            String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });
         (output.status.code().unwrap(), text.into_owned())
     };
     assert!(run(&[]).1.contains("no prediction tables yet"));
-    let (code, shown) = run(&["set", "users", "--key", "user", "--dataset", "users", "--max-age-seconds", "60"]);
+    let (code, shown) =
+        run(&["set", "users", "--key", "user", "--dataset", "users", "--max-age-seconds", "60"]);
     assert!(code == 0 && shown.contains("60 s, then stale"), "{shown}");
-    assert!(run(&["publish", "users", "users@1"]).1.contains("version 1 of table users answers now: 1 keys of users@1"));
+    assert!(
+        run(&["publish", "users", "users@1"])
+            .1
+            .contains("version 1 of table users answers now: 1 keys of users@1")
+    );
     assert!(run(&["publish", "users"]).1.contains("version 2 of table users answers now: 1 keys of users@2"));
     let (_, found) = run(&["get", "users", "a b"]);
-    assert!(found.contains("table version 2") && found.contains("0.75") && found.contains("[\"y\"]"), "{found}");
+    assert!(
+        found.contains("table version 2") && found.contains("0.75") && found.contains("[\"y\"]"),
+        "{found}"
+    );
     assert!(run(&["rollback", "users"]).1.contains("version 1 of table users answers again"));
     assert!(run(&["get", "users", "a b"]).1.contains("table version 1"));
     let (_, listed) = run(&[]);

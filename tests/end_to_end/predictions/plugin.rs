@@ -34,11 +34,18 @@ fn nothing_is_granted_before_an_operator_grants_it_and_then_at_once() {
     table_of(&host, "t", &[json!({ "key": "a", "value": 1 })]);
     table_of(&host, "other", &[json!({ "key": "a", "value": 1 })]);
     let refused = |table: &str| told(&host, &["a"], &json!({ "table": table })).remove(0);
-    assert!(refused("t").starts_with("NotGranted: table \"t\": table \"t\" is not granted to this model"), "{}", refused("t"));
+    assert!(
+        refused("t").starts_with("NotGranted: table \"t\": table \"t\" is not granted to this model"),
+        "{}",
+        refused("t")
+    );
     grant(&host, "lookup", &["t", "later"]);
     assert_eq!(refused("t"), "version 1 rows [Some(0)] stale false");
     assert!(refused("other").starts_with("NotGranted"));
-    assert!(refused("nowhere").starts_with("NotGranted"), "what is not granted is not told apart from what is not there");
+    assert!(
+        refused("nowhere").starts_with("NotGranted"),
+        "what is not granted is not told apart from what is not there"
+    );
     assert!(refused("later").starts_with("NoSuchTable"));
     put_table(&host, "later", &json!({ "key": "key" }));
     assert!(refused("later").contains("nothing was published"));
@@ -52,21 +59,30 @@ fn nothing_is_granted_before_an_operator_grants_it_and_then_at_once() {
 fn rows_are_typed_tensors_in_the_order_of_their_keys() {
     let host = host_with_plugin();
     grant(&host, "lookup", &["t"]);
-    table_of(&host, "t", &[
-        json!({ "key": "a", "age": 36, "score": 0.5, "vip": true, "items": ["x", "y"], "top": [{ "n": 1 }, { "n": 2 }] }),
-        json!({ "key": "b", "age": null, "score": 1.5, "vip": false, "items": ["z"], "top": [{ "n": 3 }, { "n": 4 }] }),
-    ]);
+    table_of(
+        &host,
+        "t",
+        &[
+            json!({ "key": "a", "age": 36, "score": 0.5, "vip": true, "items": ["x", "y"], "top": [{ "n": 1 }, { "n": 2 }] }),
+            json!({ "key": "b", "age": null, "score": 1.5, "vip": false, "items": ["z"], "top": [{ "n": 3 }, { "n": 4 }] }),
+        ],
+    );
     let columns = json!({ "columns": "age,score,vip,items,top.n" });
-    assert_eq!(told(&host, &["b", "nobody", "a", "b"], &columns), [
-        "version 1 rows [Some(0), None, Some(1), Some(2)] stale false",
-        "age Int64 [3] [0, 36, 0] lengths [None, None, None] nulls [true, false, true]",
-        "score Fp64 [3] [1.5, 0.5, 1.5] lengths [None, None, None] nulls [false, false, false]",
-        "vip Bool [3] [false, true, false] lengths [None, None, None] nulls [false, false, false]",
-        "items Bytes [3, 2] [\"z\", \"\", \"x\", \"y\", \"z\", \"\"] lengths [Some(1), Some(2), Some(1)] nulls [false, false, false]",
-        "top.n Int64 [3, 2] [3, 4, 1, 2, 3, 4] lengths [None, None, None] nulls [false, false, false]",
-    ]);
-    assert_eq!(told(&host, &["a"], &json!({ "columns": "items" }))[1],
-        "items Bytes [1, 2] [\"x\", \"y\"] lengths [None] nulls [false]");
+    assert_eq!(
+        told(&host, &["b", "nobody", "a", "b"], &columns),
+        [
+            "version 1 rows [Some(0), None, Some(1), Some(2)] stale false",
+            "age Int64 [3] [0, 36, 0] lengths [None, None, None] nulls [true, false, true]",
+            "score Fp64 [3] [1.5, 0.5, 1.5] lengths [None, None, None] nulls [false, false, false]",
+            "vip Bool [3] [false, true, false] lengths [None, None, None] nulls [false, false, false]",
+            "items Bytes [3, 2] [\"z\", \"\", \"x\", \"y\", \"z\", \"\"] lengths [Some(1), Some(2), Some(1)] nulls [false, false, false]",
+            "top.n Int64 [3, 2] [3, 4, 1, 2, 3, 4] lengths [None, None, None] nulls [false, false, false]",
+        ]
+    );
+    assert_eq!(
+        told(&host, &["a"], &json!({ "columns": "items" }))[1],
+        "items Bytes [1, 2] [\"x\", \"y\"] lengths [None] nulls [false]"
+    );
     assert_eq!(told(&host, &["nobody"], &columns)[1], "age Int64 [0] [] lengths [] nulls []");
     assert_eq!(told(&host, &[], &json!({})), ["version 1 rows [] stale false"]);
 }

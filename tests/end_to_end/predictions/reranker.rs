@@ -13,7 +13,8 @@ const LISTED: usize = 20;
 
 fn recommended(host: &Host, items: &[&str], k: usize) -> Value {
     let inputs = json!([{ "name": "items", "datatype": "BYTES", "shape": [1, items.len()], "data": items }]);
-    host.send(&to("/v2/models/recommender/infer", &json!({ "parameters": { "k": k }, "inputs": inputs }))).expect(200)
+    host.send(&to("/v2/models/recommender/infer", &json!({ "parameters": { "k": k }, "inputs": inputs })))
+        .expect(200)
 }
 
 fn reranked(host: &Host, users: &[&str], clicked: &[&str], k: usize) -> Value {
@@ -21,7 +22,8 @@ fn reranked(host: &Host, users: &[&str], clicked: &[&str], k: usize) -> Value {
         { "name": "user", "datatype": "BYTES", "shape": [users.len()], "data": users },
         { "name": "items", "datatype": "BYTES", "shape": [users.len(), 1], "data": clicked },
     ]);
-    host.send(&to("/v2/models/reranker/infer", &json!({ "parameters": { "k": k }, "inputs": inputs }))).expect(200)
+    host.send(&to("/v2/models/reranker/infer", &json!({ "parameters": { "k": k }, "inputs": inputs })))
+        .expect(200)
 }
 
 fn numbers(answer: &Value, name: &str) -> Vec<f64> {
@@ -42,14 +44,17 @@ fn host_with_models() -> Host {
 /// The table that the nightly job makes, of what the recommender says of each customer's earlier orders.
 fn publish_lists(host: &Host) -> Vec<(String, Value)> {
     let text = std::fs::read_to_string(artifacts::checkout("examples/customers.jsonl")).unwrap();
-    let customers: Vec<Value> = text.lines().take(20).map(|line| serde_json::from_str(line).unwrap()).collect();
-    let lists: Vec<(String, Value)> = customers.iter().map(|customer| {
-        let items: Vec<&str> = customer["items"].as_array().unwrap().iter().map(|item| item.as_str().unwrap()).collect();
-        (customer["user"].as_str().unwrap().to_owned(), recommended(host, &items, LISTED))
-    }).collect();
-    let row = |(user, list): &(String, Value)| {
-        json!({ "user": user, "items": output(list, "items"), "scores": output(list, "scores") })
-    };
+    let customers: Vec<Value> =
+        text.lines().take(20).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lists: Vec<(String, Value)> = customers
+        .iter()
+        .map(|customer| {
+            let items: Vec<&str> =
+                customer["items"].as_array().unwrap().iter().map(|item| item.as_str().unwrap()).collect();
+            (customer["user"].as_str().unwrap().to_owned(), recommended(host, &items, LISTED))
+        })
+        .collect();
+    let row = |(user, list): &(String, Value)| json!({ "user": user, "items": output(list, "items"), "scores": output(list, "scores") });
     put_dataset(host, "top-items", &lists.iter().map(row).collect::<Vec<_>>());
     put_table(host, "top-items", &json!({ "key": "user", "dataset": "top-items" }));
     publish(host, "top-items", "top-items");
@@ -66,15 +71,19 @@ fn both_halves_are_in_the_answer() {
     for (user, list) in lists {
         let answer = reranked(&host, &[&user], &[CLICKED], 10);
         assert_eq!(names(&answer, "source"), ["table"]);
-        let listed: Vec<(String, f64)> = names(&list, "items").into_iter().zip(numbers(&list, "scores")).collect();
-        let mut expected: Vec<(String, f64, f64)> = listed.into_iter().filter(|(item, _)| item != CLICKED)
+        let listed: Vec<(String, f64)> =
+            names(&list, "items").into_iter().zip(numbers(&list, "scores")).collect();
+        let mut expected: Vec<(String, f64, f64)> = listed
+            .into_iter()
+            .filter(|(item, _)| item != CLICKED)
             .map(|(item, score)| {
                 let click = live.iter().find(|(name, _)| *name == item).unwrap().1;
                 (item, score, click)
             })
             .collect();
         expected.sort_by(|one, other| (other.1 * other.2).total_cmp(&(one.1 * one.2)));
-        let found = names(&answer, "items").into_iter()
+        let found = names(&answer, "items")
+            .into_iter()
             .zip(numbers(&answer, "list_scores"))
             .zip(numbers(&answer, "click_scores"));
         for (((item, list_score), click_score), expected) in found.zip(expected) {

@@ -18,7 +18,10 @@ fn wait_until_stale() {
 /// A model that doubles `x` and answers `y`, and its inputs for two users.
 fn host_with_model() -> Host {
     let host = Host::start();
-    host.deploy_new("double", &with_graph(artifacts::test_plugin("labelled"), "live", &onnx::multiplication(2.0)));
+    host.deploy_new(
+        "double",
+        &with_graph(artifacts::test_plugin("labelled"), "live", &onnx::multiplication(2.0)),
+    );
     table_of(&host, "features", &[json!({ "key": "ada", "x": 21 }), json!({ "key": "new", "x": 4 })]);
     put_dataset(&host, "d", &[json!({ "key": "ada", "y": 1.5 }), json!({ "key": "bob", "y": 2.5 })]);
     host
@@ -36,7 +39,10 @@ fn stale_predictions_are_served_and_marked() {
     publish(&host, "t", "d");
     // The predictions are as old as their dataset, whenever they were published.
     let found = get(&host, "t", "ada").expect(200);
-    assert_eq!((&found["stale"], &found["source"], &found["values"]["y"]), (&json!(true), &json!("table"), &json!(1.5)));
+    assert_eq!(
+        (&found["stale"], &found["source"], &found["values"]["y"]),
+        (&json!(true), &json!("table"), &json!(1.5))
+    );
     assert!(found["age_seconds"].as_f64().unwrap() > 1.0, "{found}");
     put_dataset(&host, "d", &[json!({ "key": "ada", "y": 3.5 })]);
     publish(&host, "t", "d");
@@ -56,17 +62,26 @@ fn the_model_answers_in_place_of_stale_predictions() {
     assert_eq!(get(&host, "t", "ada").expect(200)["source"], "table");
     wait_until_stale();
     let found = get(&host, "t", "ada").expect(200);
-    assert_eq!((&found["source"], &found["model"], &found["model_version"]), (&json!("live"), &json!("double"), &json!(1)));
+    assert_eq!(
+        (&found["source"], &found["model"], &found["model_version"]),
+        (&json!("live"), &json!("double"), &json!(1))
+    );
     assert_eq!((&found["values"]["y"], &found["values"]["label"]), (&json!(42.0), &json!("live")));
     assert_eq!((&found["stale"], &found["age_seconds"]), (&json!(false), &json!(0.0)));
     // Without inputs there is nothing to ask: better what is old than nothing.
     let found = get(&host, "t", "bob").expect(200);
-    assert_eq!((&found["source"], &found["stale"], &found["values"]["y"]), (&json!("table"), &json!(true), &json!(2.5)));
+    assert_eq!(
+        (&found["source"], &found["stale"], &found["values"]["y"]),
+        (&json!("table"), &json!(true), &json!(2.5))
+    );
     assert!(found["live_error"].as_str().unwrap().contains("has inputs"), "{found}");
     // With those of the client there is, and they go before the features.
     let asked = json!({ "keys": ["bob", "ada", "ada"], "requests": [request(1.0), null, request(2.0)] });
     let found = look_up(&host, "t", &asked).expect(200);
-    let answers: Vec<(&Value, &Value)> = found["predictions"].as_array().unwrap().iter()
+    let answers: Vec<(&Value, &Value)> = found["predictions"]
+        .as_array()
+        .unwrap()
+        .iter()
         .map(|prediction| (&prediction["source"], &prediction["values"]["y"]))
         .collect();
     let live = json!("live");
@@ -84,7 +99,8 @@ fn the_model_answers_for_keys_that_a_table_does_not_know() {
     let found = get(&host, "t", "new").expect(200);
     assert_eq!((&found["source"], &found["values"]["y"]), (&json!("live"), &json!(8.0)));
     assert!(get(&host, "t", "nobody").error(404).contains("neither the request nor the feature table"));
-    let found = look_up(&host, "t", &json!({ "keys": ["nobody", "eve"], "requests": [request(0.5), null] })).expect(200);
+    let found = look_up(&host, "t", &json!({ "keys": ["nobody", "eve"], "requests": [request(0.5), null] }))
+        .expect(200);
     assert_eq!(found["predictions"][0]["values"]["y"], 1.0);
     assert!(found["predictions"][1]["error"].as_str().unwrap().contains("eve"), "{found}");
 }

@@ -36,8 +36,12 @@ fn lookups_go_on_while_versions_are_published() {
     let (is_over, newest) = (AtomicBool::new(false), AtomicU64::new(1));
     let times = thread::scope(|scope| {
         let readers: Vec<_> = (0..CONNECTIONS)
-            .map(|reader| scope.spawn({ let (host, is_over, newest) = (&host, &is_over, &newest);
-                move || read(host, keys, reader as u64, is_over, newest) }))
+            .map(|reader| {
+                scope.spawn({
+                    let (host, is_over, newest) = (&host, &is_over, &newest);
+                    move || read(host, keys, reader as u64, is_over, newest)
+                })
+            })
             .collect();
         for mark in 2..=5 {
             put_lines(&host, "d", &lines(keys, mark));
@@ -46,7 +50,8 @@ fn lookups_go_on_while_versions_are_published() {
             thread::sleep(Duration::from_millis(100));
         }
         is_over.store(true, Relaxed);
-        let mut times: Vec<Duration> = readers.into_iter().flat_map(|reader| reader.join().unwrap()).collect();
+        let mut times: Vec<Duration> =
+            readers.into_iter().flat_map(|reader| reader.join().unwrap()).collect();
         times.sort_unstable();
         times
     });
@@ -55,7 +60,9 @@ fn lookups_go_on_while_versions_are_published() {
     println!(
         "{keys} keys, first version published in {publishing:?}; {} lookups on {CONNECTIONS} connections while four more \
          were uploaded and published: p50 {:?}, p99 {:?}",
-        times.len(), at(0.5), at(0.99)
+        times.len(),
+        at(0.5),
+        at(0.99)
     );
 }
 
@@ -109,7 +116,8 @@ fn a_rollback_is_one_step_and_older_versions_are_kept_for_it() {
     let rollback = |body: &str| Request::post("/v1/predictions/t/rollback", body);
     let files = || {
         let folder = std::fs::read_dir(host.data_dir().join("tables/t")).unwrap();
-        let mut names: Vec<_> = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> =
+            folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     };
@@ -135,7 +143,10 @@ fn everything_is_there_after_a_restart() {
     host.send(&Request::post("/v1/predictions/t/rollback", "")).expect(200);
     let host = host.kill().start();
     let found = look_up(&host, "t", &json!({ "keys": ["a"] })).expect(200);
-    assert_eq!((&found["predictions"][0]["version"], &found["predictions"][0]["values"]), (&json!(1), &json!({ "mark": 1 })));
+    assert_eq!(
+        (&found["predictions"][0]["version"], &found["predictions"][0]["values"]),
+        (&json!(1), &json!({ "mark": 1 }))
+    );
     let table = host.get("/v1/predictions/t").expect(200);
     assert_eq!((&table["current"], &table["next_version"]), (&json!(1), &json!(3)));
 }

@@ -255,7 +255,8 @@ impl Scorer {
         let mut attempts = 0;
         let mut pause = FIRST_PAUSE;
         loop {
-            let call = self.servable.infer_in_background(inputs.clone(), self.parameters.clone(), self.timeout);
+            let call =
+                self.servable.infer_in_background(inputs.clone(), self.parameters.clone(), self.timeout);
             let error = match self.pace.call(call).await {
                 Ok(answer) => return Ok(Ok(answer)),
                 Err(error) => error,

@@ -243,7 +243,8 @@ impl JobSpecification {
             None => VersionSelector::Deployed,
             Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
                 let number = text.parse().ok().filter(|number| *number > 0);
-                let number = number.ok_or_else(|| invalid(format!("model: {text:?} is no number of a version")))?;
+                let number =
+                    number.ok_or_else(|| invalid(format!("model: {text:?} is no number of a version")))?;
                 VersionSelector::Number(VersionNumber(number))
             }
             Some(alias) => VersionSelector::Alias(

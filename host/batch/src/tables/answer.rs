@@ -162,7 +162,8 @@ async fn answer_one(
             Ok(Prediction { key, source, age_seconds: 0.0, stale: false, live_error: None, values })
         }
         (live, Some((source, values))) => {
-            let without_inputs = || "neither the request nor the feature table has inputs for the model".to_owned();
+            let without_inputs =
+                || "neither the request nor the feature table has inputs for the model".to_owned();
             let live_error = (wants_live && table.settings.live.is_some())
                 .then(|| live.err().map_or_else(without_inputs, |error| error.message));
             Ok(Prediction { key, source, age_seconds: age.as_secs_f64(), stale, live_error, values })

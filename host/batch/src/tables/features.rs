@@ -23,7 +23,8 @@ pub(super) fn inputs(signature: &Signature, row: &RecordBatch) -> Result<NamedTe
             let sentence = format!("input {:?} cannot be had from the feature table: {reason}", input.name);
             Error::new(ErrorCode::Unprocessable, sentence)
         };
-        let column = row.column_by_name(&input.name).ok_or_else(|| refused("it has no such column".to_owned()))?;
+        let column =
+            row.column_by_name(&input.name).ok_or_else(|| refused("it has no such column".to_owned()))?;
         Ok((input.name.clone(), input_of(input, column).map_err(refused)?))
     };
     signature.inputs.iter().map(input).collect()
@@ -130,11 +131,17 @@ mod tests {
             inputs(&signature, &row()).unwrap_err().message
         };
         let cases = [
-            (described("height", Datatype::Fp32, &[-1]), "\"height\" cannot be had from the feature table: it has no such column"),
+            (
+                described("height", Datatype::Fp32, &[-1]),
+                "\"height\" cannot be had from the feature table: it has no such column",
+            ),
             (described("pay", Datatype::Fp32, &[-1]), "its value is null"),
             (described("name", Datatype::Fp32, &[-1]), "ada"),
             (described("huge", Datatype::Int32, &[-1]), "1099511627776"),
-            (described("items", Datatype::Int32, &[-1, 3]), "it has 2 elements, which fit no shape [-1, 3] of one row"),
+            (
+                described("items", Datatype::Int32, &[-1, 3]),
+                "it has 2 elements, which fit no shape [-1, 3] of one row",
+            ),
             (described("age", Datatype::Bf16, &[-1]), "no column can be BF16"),
         ];
         for (input, sentence) in cases {

@@ -33,7 +33,12 @@ impl FileStore {
     ///
     /// # Errors
     /// A disk that is full or fails.
-    pub(super) fn place(&self, staged: TempPath, table: &TableName, version: VersionNumber) -> Result<(), Error> {
+    pub(super) fn place(
+        &self,
+        staged: TempPath,
+        table: &TableName,
+        version: VersionNumber,
+    ) -> Result<(), Error> {
         durable::create_dir(&self.of_table(table))?;
         Ok(durable::place(staged, &self.path(table, version))?)
     }
@@ -116,9 +121,15 @@ mod tests {
         fs::write(folder.path().join("leftover"), "x").unwrap();
         store.sweep(&HashMap::from([(name("a"), vec![VersionNumber(2)]), (name("c"), vec![])])).unwrap();
         let list = |path: &Path| -> Vec<String> {
-            fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+            fs::read_dir(path)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect()
         };
-        assert_eq!((list(folder.path()), list(&folder.path().join("a"))), (vec!["a".into()], vec!["2.arrow".into()]));
+        assert_eq!(
+            (list(folder.path()), list(&folder.path().join("a"))),
+            (vec!["a".into()], vec!["2.arrow".into()])
+        );
         store.remove(&name("a"), VersionNumber(2));
         store.remove(&name("a"), VersionNumber(2));
         store.remove_table(&name("a"));

@@ -111,7 +111,8 @@ mod tests {
             ("scores", Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(lists))),
             ("odd", Arc::new(Float32Array::from(vec![f32::NAN, 1.0]))),
         ];
-        let rows = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)));
+        let rows =
+            RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)));
         let rows = rows.unwrap();
         let text = |index| row(&rows, index).unwrap().get().to_owned();
         assert_eq!(text(0), r#"{"name":"a\"ä","scores":[0.1,null],"odd":null}"#);
@@ -120,7 +121,8 @@ mod tests {
 
     #[test]
     fn outputs_look_like_a_row() {
-        let scores = [0.1_f32, f32::INFINITY].iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>();
+        let scores =
+            [0.1_f32, f32::INFINITY].iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>();
         let named = [
             ("items".to_owned(), Tensor::from_bytes_elements(vec![1, 2], &["a", "b"]).unwrap()),
             ("scores".to_owned(), Tensor::new(Datatype::Fp32, vec![1, 2], scores.into()).unwrap()),

@@ -44,7 +44,10 @@ pub(super) async fn ask(
     let request = match request {
         Some(request) => request,
         None => match features_of(tables, live, key)? {
-            Some(row) => LiveRequest { inputs: features::inputs(servable.signature(), &row)?, ..LiveRequest::default() },
+            Some(row) => LiveRequest {
+                inputs: features::inputs(servable.signature(), &row)?,
+                ..LiveRequest::default()
+            },
             None => return Ok(None),
         },
     };

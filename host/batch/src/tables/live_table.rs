@@ -135,7 +135,8 @@ impl Snapshot {
     /// [`ErrorCode::NotFound`] where there is none.
     pub(super) fn new(state: Arc<State>) -> Result<Snapshot, Error> {
         let name = &state.table.name;
-        let nothing = || Error::new(ErrorCode::NotFound, format!("nothing was published to table {name} yet"));
+        let nothing =
+            || Error::new(ErrorCode::NotFound, format!("nothing was published to table {name} yet"));
         let open = state.current.clone().ok_or_else(nothing)?;
         Ok(Snapshot { state, open })
     }
@@ -171,7 +172,8 @@ impl Snapshot {
     pub(super) fn damaged(&self, damaged: &Damaged) -> Error {
         let (table, version) = (self.name(), self.version().number);
         tracing::error!(%table, %version, %damaged, "a table cannot be read");
-        let sentence = format!("version {version} of table {table} cannot be read: roll back, or publish it again");
+        let sentence =
+            format!("version {version} of table {table} cannot be read: roll back, or publish it again");
         Error::new(ErrorCode::Unavailable, sentence)
     }
 }

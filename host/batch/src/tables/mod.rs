@@ -30,7 +30,9 @@ pub use self::answer::{Asked, MAX_KEYS, Prediction, Source};
 use self::file_store::FileStore;
 pub use self::live_answer::LiveRequest;
 use self::live_table::{Holds, LiveTable, LiveTables, OpenVersion, Snapshot, State, unknown_table};
-pub use self::settings::{LiveSettings, LiveVersion, Table, TableColumn, TableSettings, TableVersion, WhenStale};
+pub use self::settings::{
+    LiveSettings, LiveVersion, Table, TableColumn, TableSettings, TableVersion, WhenStale,
+};
 use crate::Error;
 use crate::datasets::{Datasets, Hold};
 use crate::work::Work;

@@ -117,7 +117,8 @@ fn version(
     built: Built,
     by: Option<String>,
 ) -> TableVersion {
-    let columns = built.columns.into_iter().map(|(name, data_type)| TableColumn { name, data_type }).collect();
+    let columns =
+        built.columns.into_iter().map(|(name, data_type)| TableColumn { name, data_type }).collect();
     TableVersion {
         number,
         dataset: dataset.reference(),

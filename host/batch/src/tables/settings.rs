@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 
 use jiff::Timestamp;
-use modelhost_core::{
-    AliasName, DatasetName, ErrorCode, ModelName, Parameter, TableName, VersionNumber,
-};
+use modelhost_core::{AliasName, DatasetName, ErrorCode, ModelName, Parameter, TableName, VersionNumber};
 use modelhost_serving::VersionSelector;
 use serde::{Deserialize, Serialize};
 
@@ -194,7 +192,8 @@ impl Table {
         let name = &self.name;
         if let Some(number) = asked {
             let missing = || {
-                let kept: Vec<String> = self.versions.iter().map(|version| version.number.to_string()).collect();
+                let kept: Vec<String> =
+                    self.versions.iter().map(|version| version.number.to_string()).collect();
                 let kept = if kept.is_empty() { "none".to_owned() } else { kept.join(", ") };
                 let sentence = format!("table {name} has no version {number}: it keeps {kept}");
                 Error::new(ErrorCode::NotFound, sentence)
@@ -203,7 +202,10 @@ impl Table {
         }
         let before = self.versions.iter().rev().find(|version| Some(version.number) < self.current);
         before.map(|version| version.number).ok_or_else(|| {
-            Error::new(ErrorCode::Conflict, format!("table {name} keeps no version before the one that answers"))
+            Error::new(
+                ErrorCode::Conflict,
+                format!("table {name} keeps no version before the one that answers"),
+            )
         })
     }
 }

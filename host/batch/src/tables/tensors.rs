@@ -111,7 +111,9 @@ impl Flattening {
         let mut places = Vec::with_capacity(elements);
         for row in 0..list.len() {
             let start = list.value_offsets()[row].as_usize();
-            places.extend((0..width).map(|element| (element < length(row)).then_some((start + element) as u32)));
+            places.extend(
+                (0..width).map(|element| (element < length(row)).then_some((start + element) as u32)),
+            );
         }
         let values = take(list.values(), &UInt32Array::from(places), None).map_err(Error::internal)?;
         Ok(Padded { values, width, lengths: Some((0..list.len()).map(|row| length(row) as u32).collect()) })
@@ -172,7 +174,8 @@ fn elements(values: &ArrayRef) -> Result<(Datatype, Bytes), Error> {
         T::Binary => (Datatype::Bytes, prefixed(values.as_binary::<i32>().iter())),
         // Times, dates and decimals: no datatype of a tensor is like theirs.
         _ => {
-            let text = cast_with_options(values, &T::Utf8, &CastOptions::default()).map_err(Error::internal)?;
+            let text =
+                cast_with_options(values, &T::Utf8, &CastOptions::default()).map_err(Error::internal)?;
             (Datatype::Bytes, prefixed(text.as_string::<i32>().iter().map(|text| text.map(str::as_bytes))))
         }
     })
@@ -230,7 +233,12 @@ pub(super) fn size_of_rows(column: &dyn Array, start: usize, rows: usize) -> usi
         }
         DataType::Boolean => rows,
         // What becomes text is at most a decimal of 76 digits.
-        number => rows * number.primitive_width().filter(|_| number.is_integer() || number.is_floating()).unwrap_or(84),
+        number => {
+            rows * number
+                .primitive_width()
+                .filter(|_| number.is_integer() || number.is_floating())
+                .unwrap_or(84)
+        }
     }
 }
 

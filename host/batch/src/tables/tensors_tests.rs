@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    BooleanArray, Date32Array, Float32Array, Int64Array, LargeStringArray, ListBuilder, StringArray, StringBuilder,
-    StructArray,
+    BooleanArray, Date32Array, Float32Array, Int64Array, LargeStringArray, ListBuilder, StringArray,
+    StringBuilder, StructArray,
 };
 use arrow::datatypes::{Field, Float32Type, Int16Type};
 
@@ -13,7 +13,9 @@ use super::*;
 const ENOUGH: usize = 1 << 20;
 
 fn found(columns: Vec<(&str, ArrayRef)>) -> Vec<FoundColumn> {
-    let rows = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)));
+    let rows = RecordBatch::try_from_iter_with_nullable(
+        columns.into_iter().map(|(name, array)| (name, array, true)),
+    );
     super::columns(&rows.unwrap(), ENOUGH).unwrap()
 }
 
@@ -50,7 +52,8 @@ fn lists_are_one_more_dimension() {
         Some(vec![Some(3.0), Some(4.0)]),
     ]);
     let address = even.values().to_data().buffers()[0].as_ptr().addr();
-    let uneven = ListArray::from_iter_primitive::<Int16Type, _, _>([None, Some(vec![Some(5), Some(6), Some(7)])]);
+    let uneven =
+        ListArray::from_iter_primitive::<Int16Type, _, _>([None, Some(vec![Some(5), Some(6), Some(7)])]);
     let columns = found(vec![("even", Arc::new(even)), ("uneven", Arc::new(uneven))]);
     assert_eq!(columns[0].values.shape(), [2, 2]);
     assert_eq!(columns[0].values.data().as_ptr().addr(), address);
@@ -93,7 +96,10 @@ fn fields_of_structs_are_columns() {
         None,
     );
     let columns = found(vec![("top", Arc::new(structs))]);
-    assert_eq!(columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["top.name", "top.score"]);
+    assert_eq!(
+        columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(),
+        ["top.name", "top.score"]
+    );
     assert_eq!(texts(&columns[0].values), ["a", ""]);
     assert_eq!(columns[1].nulls, Some(vec![false, true]));
     let columns = found(vec![("top", Arc::new(lists))]);

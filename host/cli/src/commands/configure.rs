@@ -162,7 +162,10 @@ fn describe(configuration: &ModelConfiguration) -> String {
         ("weight", weight.map_or_else(|| "1 (default)".to_owned(), |weight| weight.to_string())),
         ("concurrent requests", or_default(*max_concurrent_requests)),
         ("queued requests", or_default(*max_queued_requests)),
-        ("prediction tables", names(&configuration.prediction_tables, ", ").unwrap_or_else(|| "none".to_owned())),
+        (
+            "prediction tables",
+            names(&configuration.prediction_tables, ", ").unwrap_or_else(|| "none".to_owned()),
+        ),
     ]);
     let graphs = configuration.graphs.iter();
     let rows = std::iter::once(row("all graphs", &configuration.dynamic_batching))

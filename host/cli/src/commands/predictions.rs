@@ -225,7 +225,8 @@ fn live_version(text: &str) -> Option<LiveVersion> {
 fn publish(arguments: &Publish, session: &Session) -> Result<(), Failure> {
     let Publish { table, dataset } = arguments;
     let request = serde_json::json!({ "dataset": dataset });
-    let answer = session.client.send(Method::POST, &format!("/v1/predictions/{table}/versions"), &request, None)?;
+    let answer =
+        session.client.send(Method::POST, &format!("/v1/predictions/{table}/versions"), &request, None)?;
     session.show(&answer, |answer| {
         let version: TableVersion = answer.read()?;
         let TableVersion { number, dataset, rows, .. } = version;
@@ -262,7 +263,8 @@ fn describe_found(found: &Found) -> String {
     let stale = if found.stale { ", stale" } else { "" };
     let values = found.values.as_object().into_iter().flatten();
     let values = values.map(|(name, value)| (name.as_str(), shown(value)));
-    let head = [("key", shown(&found.key)), ("from", format!("{from}, {:.0} s old{stale}", found.age_seconds))];
+    let head =
+        [("key", shown(&found.key)), ("from", format!("{from}, {:.0} s old{stale}", found.age_seconds))];
     table::properties(head.into_iter().chain(values))
 }
 
@@ -290,7 +292,13 @@ fn describe(answer: &Answer) -> Result<String, Failure> {
         ("serves", table.current.map_or_else(|| "nothing yet".to_owned(), |number| number.to_string())),
         ("good for", stale.unwrap_or_default()),
         ("model", live.as_ref().map(|live| live.model.to_string()).unwrap_or_default()),
-        ("features", live.as_ref().and_then(|live| live.features.as_ref()).map(ToString::to_string).unwrap_or_default()),
+        (
+            "features",
+            live.as_ref()
+                .and_then(|live| live.features.as_ref())
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+        ),
         ("keeps", format!("{keep_versions} versions")),
     ]);
     let header = ["version", "of", "predicted", "published", "by", "keys", "bytes", "columns"];

@@ -31,7 +31,8 @@ impl CallState {
             return Ok(Err(LookupError::NotGranted(table.chars().take(64).collect())));
         };
         if keys.len() > MAX_KEYS {
-            let sentence = format!("{} keys were looked up at once: at most {MAX_KEYS} are allowed", keys.len());
+            let sentence =
+                format!("{} keys were looked up at once: at most {MAX_KEYS} are allowed", keys.len());
             return Ok(Err(LookupError::TooLarge(sentence)));
         }
         let Some(tables) = self.services.predictions.get().cloned() else {

@@ -50,7 +50,8 @@ pub(in super::super) fn build(
     file: &File,
     limits: Limits,
 ) -> Result<Built, Error> {
-    let writer = FileWriter::try_new(Checksummed::new(BufWriter::new(file)), columns.schema()).map_err(failed)?;
+    let writer =
+        FileWriter::try_new(Checksummed::new(BufWriter::new(file)), columns.schema()).map_err(failed)?;
     let mut building = Building { writer, limits, batches: Vec::new(), last_key: None, rows: 0 };
     for batch in rows {
         building.add(&columns.convert(&batch?)?)?;

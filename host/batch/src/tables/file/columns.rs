@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
 use arrow::array::RecordBatch;
+use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use modelhost_core::ErrorCode;
 
@@ -28,7 +28,8 @@ impl Columns {
     /// # Errors
     /// [`ErrorCode::Unprocessable`] where there is no such key, or a column cannot be stored.
     pub(in super::super) fn new(dataset: &Schema, key: &str) -> Result<Columns, Error> {
-        let names = || dataset.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
+        let names =
+            || dataset.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
         let Some((place, field)) = dataset.column_with_name(key) else {
             return Err(refused(format!("key column {key:?} is not in the dataset: it has {}", names())));
         };
@@ -64,7 +65,8 @@ impl Columns {
     /// [`ErrorCode::Unprocessable`] for a key that is null or too large for a table.
     pub(super) fn convert(&self, rows: &RecordBatch) -> Result<RecordBatch, Error> {
         let key = self.schema.field(0).name();
-        if rows.column(self.sources[0]).is_nullable() && rows.column(self.sources[0]).logical_null_count() > 0 {
+        if rows.column(self.sources[0]).is_nullable() && rows.column(self.sources[0]).logical_null_count() > 0
+        {
             return Err(refused(format!("key column {key:?} holds a null: every row needs a key")));
         }
         let convert = |(field, source): (&FieldRef, &usize)| {
@@ -72,7 +74,8 @@ impl Columns {
                 refused(format!("column {:?} cannot be stored in a table: {error}", field.name()))
             })
         };
-        let columns = self.schema.fields().iter().zip(&self.sources).map(convert).collect::<Result<_, _>>()?;
+        let columns =
+            self.schema.fields().iter().zip(&self.sources).map(convert).collect::<Result<_, _>>()?;
         RecordBatch::try_new(self.schema.clone(), columns).map_err(Error::internal)
     }
 }

@@ -109,7 +109,8 @@ impl TableFile {
     /// # Errors
     /// [`Damaged`].
     pub(in super::super) fn find(&self, key: &TableKey) -> Result<Option<Place>, Damaged> {
-        let Some(batch) = self.batches.partition_point(|batch| batch.entry.first_key <= *key).checked_sub(1) else {
+        let Some(batch) = self.batches.partition_point(|batch| batch.entry.first_key <= *key).checked_sub(1)
+        else {
             return Ok(None);
         };
         let rows = self.batch(batch)?;
@@ -139,8 +140,7 @@ impl TableFile {
 }
 
 fn footer(buffer: &Buffer) -> Result<Footer<'_>, Damaged> {
-    let (rest, trailer) =
-        buffer.split_last_chunk::<TRAILER_BYTES>().ok_or_else(too_short)?;
+    let (rest, trailer) = buffer.split_last_chunk::<TRAILER_BYTES>().ok_or_else(too_short)?;
     let length = read_footer_length(*trailer).map_err(Damaged::because)?;
     let start = rest.len().checked_sub(length).ok_or_else(|| Damaged::because("its footer is cut off"))?;
     root_as_footer(&rest[start..]).map_err(Damaged::because)

@@ -75,7 +75,10 @@ fn a_key_is_there_once_whether_within_a_batch_or_between_two() {
     let batch = |keys: &[i64]| rows(Arc::new(Int64Array::from(keys.to_vec())), keys.to_vec());
     for batches in [vec![batch(&[1, 5, 5, 9])], vec![batch(&[1, 5]), batch(&[]), batch(&[5, 9])]] {
         let error = written(batches, Limits::default()).unwrap_err();
-        assert_eq!(error.message, "key 5 is in more than one row of column \"id\": every key may be there once");
+        assert_eq!(
+            error.message,
+            "key 5 is in more than one row of column \"id\": every key may be there once"
+        );
     }
     let unsorted = written(vec![batch(&[2, 1])], Limits::default()).unwrap_err();
     assert_eq!(unsorted.code, modelhost_core::ErrorCode::Internal);
