@@ -28,4 +28,5 @@ mod queue;
 mod records;
 mod restart;
 mod samples;
+mod schedules;
 mod uploads;

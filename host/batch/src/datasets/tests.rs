@@ -28,7 +28,7 @@ impl Desk {
     fn new_version(&self, job: Option<&str>, texts: &[&str]) -> NewVersion {
         let file = |(index, text): (usize, &&str)| {
             let path = self.folder.path().join(format!("part-{index}.csv"));
-            std::fs::write(&path, text).unwrap();
+            fs::write(&path, text).unwrap();
             let rows = text.lines().count() as u64 - 1;
             let origin = Origin::Local { path, digest: None };
             NewFile { name: format!("part-{index}.csv"), rows, bytes: text.len() as u64, origin }
@@ -155,9 +155,9 @@ async fn a_check_finds_what_was_damaged() {
         let FileLocation::Stored { digest } = &version.files[0].location else { panic!("{version:?}") };
         folder.path().join(FOLDER).join(stored_name(digest, DataFormat::Csv))
     };
-    std::fs::write(path(&one), "n\n9\n").unwrap();
-    std::fs::remove_file(path(&two)).unwrap();
-    std::fs::write(folder.path().join(FOLDER).join("stray"), "").unwrap();
+    fs::write(path(&one), "n\n9\n").unwrap();
+    fs::remove_file(path(&two)).unwrap();
+    fs::write(folder.path().join(FOLDER).join("stray"), "").unwrap();
     let damaged = check();
     assert_eq!((damaged.findings.len(), damaged.notes.len()), (2, 1), "{damaged:?}");
     assert!(

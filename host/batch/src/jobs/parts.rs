@@ -164,11 +164,6 @@ impl UnfinishedPart {
         self.first_row
     }
 
-    /// Rows so far, with a prediction and without.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.succeeded, self.failed)
-    }
-
     /// Adds predictions.
     ///
     /// # Errors

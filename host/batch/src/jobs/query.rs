@@ -199,7 +199,12 @@ impl Query {
 
     fn column(&self, name: &str) -> Expr {
         let made = self.columns.iter().flatten().find(|column| name_of(column) == name);
-        made.cloned().unwrap_or_else(|| Expr::Column(Column::from_name(name)))
+        match made {
+            None | Some(Expr::Column(_)) => Expr::Column(Column::from_name(name)),
+            Some(alias @ Expr::Alias(_)) => alias.clone(),
+            // Its own name would have that of the table in it.
+            Some(other) => other.clone().alias(name),
+        }
     }
 }
 
@@ -414,7 +419,8 @@ mod tests {
     #[tokio::test]
     async fn rows_keep_their_numbers() {
         let query = query(Some("age > 30"), Some(&["upper(\"Work Class\") AS class"])).unwrap();
-        let fields = dataset().fields().iter().cloned().chain([Arc::new(Field::new(
+        let dataset = dataset();
+        let fields = dataset.fields().iter().cloned().chain([Arc::new(Field::new(
             ROW_NUMBER,
             DataType::UInt64,
             false,

@@ -24,7 +24,7 @@ use super::outputs::Outputs;
 pub(crate) const ROW_NUMBER: &str = "\u{1}row";
 
 /// How often a call is tried again that failed for want of room or time of others.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
