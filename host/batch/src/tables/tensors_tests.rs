@@ -12,11 +12,11 @@ use super::*;
 
 const ENOUGH: usize = 1 << 20;
 
-fn found(columns: Vec<(&str, ArrayRef)>) -> Vec<FoundColumn> {
+fn found(named: Vec<(&str, ArrayRef)>) -> Vec<FoundColumn> {
     let rows = RecordBatch::try_from_iter_with_nullable(
-        columns.into_iter().map(|(name, array)| (name, array, true)),
+        named.into_iter().map(|(name, array)| (name, array, true)),
     );
-    super::columns(&rows.unwrap(), ENOUGH).unwrap()
+    columns(&rows.unwrap(), ENOUGH).unwrap()
 }
 
 fn floats(tensor: &Tensor) -> Vec<f32> {
@@ -121,9 +121,9 @@ fn a_long_list_does_not_make_all_of_them_long() {
     lists.push(Some(vec![Some(1.0); 1_000]));
     let column: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(lists));
     let rows = RecordBatch::try_from_iter([("scores", column)]).unwrap();
-    let refused = super::columns(&rows, 1_000_000).unwrap_err();
+    let refused = columns(&rows, 1_000_000).unwrap_err();
     assert!(matches!(refused, Refused::TooLarge { ref column, .. } if column == "scores"), "{refused:?}");
-    assert!(super::columns(&rows, 5_000_000).is_ok());
+    assert!(columns(&rows, 5_000_000).is_ok());
 }
 
 #[test]

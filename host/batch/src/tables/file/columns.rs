@@ -137,11 +137,11 @@ mod tests {
     #[test]
     fn the_key_comes_first_and_is_a_number_or_a_string() {
         let score = Field::new("score", DataType::Float32, false);
-        let columns = columns(vec![score.clone(), Field::new("id", DataType::UInt8, true)]).unwrap();
-        let names: Vec<&str> = columns.schema().fields().iter().map(|field| field.name().as_str()).collect();
+        let keyed = columns(vec![score.clone(), Field::new("id", DataType::UInt8, true)]).unwrap();
+        let names: Vec<&str> = keyed.schema().fields().iter().map(|field| field.name().as_str()).collect();
         assert_eq!(names, ["id", "score"]);
-        assert_eq!(columns.schema().field(0).data_type(), &DataType::Int64);
-        let refused = |fields| super::tests::columns(fields).unwrap_err().message;
+        assert_eq!(keyed.schema().field(0).data_type(), &DataType::Int64);
+        let refused = |fields| columns(fields).unwrap_err().message;
         let sentence = refused(vec![score]);
         assert_eq!(sentence, "key column \"id\" is not in the dataset: it has score");
         let sentence = refused(vec![Field::new("id", DataType::Float64, false)]);
