@@ -2,12 +2,12 @@
 //! nothing is left that nobody needs.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use modelhost_tests::host::{Host, Setup};
 use serde_json::json;
 
-use super::{get, publication, put_lines, put_table};
+use super::{get, publication, put_lines, put_table, staged};
 
 const KEYS: u64 = 30_000;
 const ROUNDS: u64 = 12;
@@ -24,13 +24,16 @@ fn a_publication_is_there_whole_or_not_at_all() {
         put_lines(&host, &format!("d{mark}"), &lines(mark));
     }
     put_table(&host, "t", &json!({ "key": "key", "keep_versions": 2 }));
+    let began = Instant::now();
     host.send(&publication("t", "d1")).expect(201);
+    let one_publication = began.elapsed();
     let mut host = host;
     let (mut was_published, mut was_not) = (0, 0);
     for round in 0..ROUNDS {
         let before = state(&host);
         let dataset = if before.1 == 1 { "d2" } else { "d1" };
-        let acknowledged = publish_and_kill(&host, dataset, Duration::from_millis(round * 37 % 260));
+        let acknowledged =
+            publish_and_kill(&host, dataset, one_publication.mul_f64(round as f64 * 1.5 / ROUNDS as f64));
         host = host.kill().start();
         let after = state(&host);
         if after == before {
@@ -85,5 +88,5 @@ fn assert_nothing_is_left(host: &Host) {
     expected.sort();
     assert_eq!(folder("tables/t"), expected);
     assert_eq!(folder("tables"), ["t"]);
-    assert_eq!(folder("staging"), Vec::<String>::new());
+    assert_eq!(staged(host), Vec::<String>::new());
 }

@@ -10,11 +10,16 @@ use crate::hostile::arena::Arena;
 const WIDE: usize = 32 << 10;
 
 fn arena() -> Arena {
-    let arena = Arena::new();
+    let mut arena = Arena::new();
     let row = |key: &str, bytes: usize| json!({ "key": key, "value": "v".repeat(bytes), "list": [1, 2] });
     table_of(&arena.host, "wide", &[row("wide", WIDE), row("small", 10)]);
     table_of(&arena.host, "other", &[row("wide", 10)]);
     grant(&arena.host, "hostile", &["wide"]);
+    for _ in 0..5 {
+        arena.host.send(&behaviour("hostile", "lookup-nonsense", 0)).expect(200);
+    }
+    // The first query brings its threads and caches.
+    arena.accept_memory();
     arena
 }
 

@@ -4,7 +4,7 @@ use modelhost_tests::host::Host;
 use modelhost_tests::http::Request;
 use serde_json::{Value, json};
 
-use super::{get, look_up, publication, put_dataset, put_table, table_of};
+use super::{get, look_up, publication, put_dataset, put_table, staged, table_of};
 
 fn users() -> Vec<Value> {
     vec![
@@ -127,7 +127,7 @@ fn a_dataset_that_can_be_no_table_is_refused_and_changes_nothing() {
     let table = host.get("/v1/predictions/t").expect(200);
     assert_eq!((&table["versions"].as_array().unwrap().len(), &table["next_version"]), (&1, &json!(2)));
     let files = std::fs::read_dir(host.data_dir().join("tables/t")).unwrap().count();
-    assert_eq!((files, std::fs::read_dir(host.data_dir().join("staging")).unwrap().count()), (1, 0));
+    assert_eq!((files, staged(&host)), (1, vec![]));
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn the_command_line_does_all_of_it() {
     assert!(run(&["get", "users", "a b"]).1.contains("table version 1"));
     let (_, listed) = run(&[]);
     assert!(listed.contains("users@1") && listed.contains("1 2"), "{listed}");
-    assert!(run(&["show", "users"]).1.contains("score items"));
+    assert!(run(&["show", "users"]).1.contains("items score"));
     assert_eq!(run(&["get", "users", "nobody"]).0, 1);
     assert!(run(&["delete", "users"]).1.contains("table users is gone"));
     assert_eq!(publish_fails(&host), 404);

@@ -13,6 +13,18 @@ use modelhost_tests::host::Host;
 use modelhost_tests::http::{Request, Response};
 use serde_json::{Value, json};
 
+/// What is being made in the data folder. The folder in which queries put what does not fit into memory is there as long
+/// as the host is, and empty.
+pub fn staged(host: &Host) -> Vec<String> {
+    let entries = std::fs::read_dir(host.data_dir().join("staging")).unwrap().map(Result::unwrap);
+    let is_of_queries = |entry: &std::fs::DirEntry| {
+        let name = entry.file_name().into_string().unwrap();
+        name.starts_with("datafusion-") && std::fs::read_dir(entry.path()).unwrap().count() == 0
+    };
+    let left = entries.filter(|entry| !is_of_queries(entry));
+    left.map(|entry| entry.file_name().into_string().unwrap()).collect()
+}
+
 /// Uploads a dataset of these rows; answers the number of its version.
 #[track_caller]
 pub fn put_dataset(host: &Host, name: &str, rows: &[Value]) -> u64 {

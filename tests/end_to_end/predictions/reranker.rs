@@ -2,11 +2,12 @@
 //! they click now, and the network alone where there is no list.
 
 use modelhost_tests::artifacts;
-use modelhost_tests::host::Host;
+use modelhost_tests::host::{Host, wait_until};
+use modelhost_tests::http::Request;
 use modelhost_tests::inference::{output, to};
 use serde_json::{Value, json};
 
-use super::{grant, publish, put_dataset, put_table};
+use super::{grant, put_lines, put_table};
 
 const CLICKED: &str = "hawaiian";
 const LISTED: usize = 20;
@@ -41,24 +42,32 @@ fn host_with_models() -> Host {
     host
 }
 
-/// The table that the nightly job makes, of what the recommender says of each customer's earlier orders.
+/// The nightly job, over some of the customers, into the table; answers what the recommender says of each online.
 fn publish_lists(host: &Host) -> Vec<(String, Value)> {
     let text = std::fs::read_to_string(artifacts::checkout("examples/customers.jsonl")).unwrap();
-    let customers: Vec<Value> =
-        text.lines().take(20).map(|line| serde_json::from_str(line).unwrap()).collect();
-    let lists: Vec<(String, Value)> = customers
-        .iter()
-        .map(|customer| {
-            let items: Vec<&str> =
-                customer["items"].as_array().unwrap().iter().map(|item| item.as_str().unwrap()).collect();
-            (customer["user"].as_str().unwrap().to_owned(), recommended(host, &items, LISTED))
-        })
-        .collect();
-    let row = |(user, list): &(String, Value)| json!({ "user": user, "items": output(list, "items"), "scores": output(list, "scores") });
-    put_dataset(host, "top-items", &lists.iter().map(row).collect::<Vec<_>>());
+    let lines: Vec<&str> = text.lines().take(20).collect();
+    put_lines(host, "customers", &lines.join("\n"));
     put_table(host, "top-items", &json!({ "key": "user", "dataset": "top-items" }));
-    publish(host, "top-items", "top-items");
-    lists
+    run_nightly_job(host);
+    let list = |line: &&str| {
+        let customer: Value = serde_json::from_str(line).unwrap();
+        let items: Vec<String> = serde_json::from_value(customer["items"].clone()).unwrap();
+        let items: Vec<&str> = items.iter().map(String::as_str).collect();
+        (customer["user"].as_str().unwrap().to_owned(), recommended(host, &items, LISTED))
+    };
+    lines.iter().map(list).collect()
+}
+
+fn run_nightly_job(host: &Host) {
+    let specification = std::fs::read_to_string(artifacts::checkout("examples/top-items.json")).unwrap();
+    let started = host.send(&Request::post("/v1/jobs", specification)).expect(201);
+    let address = format!("/v1/jobs/{}", started["id"]);
+    wait_until("the nightly job has ended", || {
+        let job = host.get(&address).expect(200);
+        assert_ne!(job["state"], "failed", "{job}");
+        job["state"] == "succeeded"
+    });
+    assert_eq!(host.get("/v1/predictions/top-items").expect(200)["current"], 1);
 }
 
 #[test]

@@ -13,9 +13,8 @@ use super::*;
 const ENOUGH: usize = 1 << 20;
 
 fn found(named: Vec<(&str, ArrayRef)>) -> Vec<FoundColumn> {
-    let rows = RecordBatch::try_from_iter_with_nullable(
-        named.into_iter().map(|(name, array)| (name, array, true)),
-    );
+    let rows =
+        RecordBatch::try_from_iter_with_nullable(named.into_iter().map(|(name, array)| (name, array, true)));
     columns(&rows.unwrap(), ENOUGH).unwrap()
 }
 
