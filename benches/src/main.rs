@@ -2,6 +2,7 @@
 //! from one run on one machine; read the ratios. `cargo xtask bench` builds everything and starts this.
 
 mod bare_hyper;
+mod batch;
 mod client;
 mod direct;
 mod http;
@@ -56,6 +57,8 @@ enum Command {
         /// Bytes of each answer.
         answer_bytes: usize,
     },
+    /// Measure batch jobs
+    Batch(batch::Arguments),
 }
 
 /// What can be measured by itself.
@@ -72,8 +75,10 @@ enum Part {
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    if let Some(Command::BareHyper { answer_bytes }) = arguments.command {
-        return bare_hyper::serve(answer_bytes).await;
+    match &arguments.command {
+        Some(Command::BareHyper { answer_bytes }) => return bare_hyper::serve(*answer_bytes).await,
+        Some(Command::Batch(arguments)) => return batch::run(arguments).await,
+        None => {}
     }
     let began = Instant::now();
     let bench = Bench::new(&arguments)?;

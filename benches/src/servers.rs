@@ -119,10 +119,16 @@ impl Server {
         let path = format!("/v1/models/{name}/configuration");
         let configure = Target::new(&self.address, "PUT", &path, configuration.to_string().as_bytes());
         load::answer(&configure).await.with_context(|| format!("cannot configure {name}"))?;
-        self.command(binary, &["deploy", &name, "1"])
+        self.command(binary, &["deploy", &name, "1"]).map(|_| ())
     }
 
-    fn command(&self, binary: &Path, arguments: &[&str]) -> Result<()> {
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Runs a command of the binary as a client, and answers what it prints.
+    pub fn command(&self, binary: &Path, arguments: &[&str]) -> Result<String> {
         let (command, rest) = arguments.split_first().context("there is no command")?;
         let output = Command::new(binary)
             .args([*command, "--url", &format!("http://{}", self.address)])
@@ -134,7 +140,7 @@ impl Server {
             output.status,
             String::from_utf8_lossy(&output.stderr)
         );
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 

@@ -4,7 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::HostUrl;
 use crate::commands::{
-    aliases, check, configure, deployment, examine, models, pack, predict, push, serve, stats, versions,
+    aliases, batch, check, configure, datasets, deployment, examine, models, pack, predict, push, schedules,
+    serve, stats, versions,
 };
 
 /// Serves models as sandboxed Wasm components, and operates a host that does.
@@ -72,6 +73,12 @@ pub enum Command {
     Delete(versions::Delete),
     /// Ask a model
     Predict(predict::Predict),
+    /// List, show, put and delete datasets
+    Datasets(datasets::Datasets),
+    /// Start jobs at their times
+    Schedules(schedules::Schedules),
+    /// Run models over datasets: start, watch and stop batch jobs
+    Batch(batch::Batch),
     /// Check the data folder of a host that is not running
     Check(check::Check),
     /// Examine and compile an upload, in a process of its own

@@ -22,7 +22,7 @@ pub use metadata::{ComponentMetadata, SampleSection};
 pub use model_configuration::{
     DynamicBatching, EngineName, EnginePreference, InvalidConfiguration, ModelConfiguration,
 };
-pub use names::{AliasName, InvalidName, ModelName, VersionNumber};
+pub use names::{AliasName, DatasetName, InvalidName, ModelName, ScheduleName, TableName, VersionNumber};
 pub use parameter::Parameter;
 pub use signature::{GraphDescription, Signature, SignatureMismatch, TensorDescription};
 pub use tensor::{BytesElements, InvalidTensor, MAX_RANK, Tensor, element_count};

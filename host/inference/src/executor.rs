@@ -84,6 +84,7 @@ impl Executor {
                 let _present = counters.enter();
                 self.scheduler.gather(graph, inputs, options, admitted, threads).await?
             }
+            Where::Background => self.scheduler.compute(graph, inputs, options, admitted).await?,
             Where::Queue => {
                 let _present = counters.enter();
                 self.scheduler.compute(graph, inputs, options, admitted).await?
@@ -104,9 +105,14 @@ enum Where {
     Gathered(Arc<dyn CallerThreads>),
     /// In the queue of the graph.
     Queue,
+    /// The same, and later calls do not see it: there is nothing to be had from it for them.
+    Background,
 }
 
 fn where_to_run(graph: &Graph, extents: Extents, options: &ComputeOptions) -> Where {
+    if options.priority.is_background() {
+        return Where::Background;
+    }
     let batching = &options.batching;
     let Some(time) = graph.sure_time(extents) else { return Where::Queue };
     let company = options.threads.as_ref().map(|threads| threads.company());

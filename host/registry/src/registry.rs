@@ -1,6 +1,6 @@
 //! The registry: opening it and reading from it. What changes it is in `changes`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use modelhost_core::{ModelName, VersionNumber};
@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use crate::artifacts::Artifacts;
 use crate::check::{self, CheckReport};
 use crate::data_dir::DataDir;
+use crate::durable;
 use crate::error::RegistryError;
 use crate::journal::Journal;
 use crate::model::{Model, Revision, Version};
@@ -77,6 +78,17 @@ impl Registry {
     /// The files.
     pub fn artifacts(&self) -> &Artifacts {
         &self.artifacts
+    }
+
+    /// The folder of this name in the data folder, for the files of records. Made where it is missing; nothing in it is
+    /// touched here.
+    ///
+    /// # Errors
+    /// [`RegistryError::Io`].
+    pub fn folder(&self, name: &str) -> Result<PathBuf, RegistryError> {
+        let path = self.data.root().join(name);
+        durable::create_dir(&path)?;
+        Ok(path)
     }
 
     /// All models that have a version, by name.

@@ -131,10 +131,12 @@ impl Plugin {
         let call = move |deadline| async move {
             plugin.sandbox(deadline, Priority::default()).await?.signature().await
         };
-        let signature = self.runtime.run(&self.share, limit, call).await.map_err(|error| match error {
-            CallError::ContractViolation { reason } => Refusal::WrongWorld { reason },
-            error => Refusal::DoesNotStart { reason: error.to_string() },
-        })?;
+        let signature = self.runtime.run(&self.share, Priority::default(), limit, call).await.map_err(
+            |error| match error {
+                CallError::ContractViolation { reason } => Refusal::WrongWorld { reason },
+                error => Refusal::DoesNotStart { reason: error.to_string() },
+            },
+        )?;
         check_signature(&signature)?;
         Ok(signature)
     }
@@ -177,7 +179,7 @@ impl Plugin {
             Ok(answer)
         };
         let limit = options.timeout.min(self.runtime.settings().limits.wall_time());
-        self.runtime.run(&self.share, limit, call).await
+        self.runtime.run(&self.share, options.priority, limit, call).await
     }
 
     /// Makes a sandbox for a call that has to be over at `deadline`.

@@ -32,6 +32,8 @@ pub struct Runtime {
     compilation_key: String,
     sandboxes: Semaphore,
     threads: PluginThreads,
+    /// For calls that nobody waits for: the operating system prefers all other threads to them.
+    background: PluginThreads,
 }
 
 impl Runtime {
@@ -59,8 +61,17 @@ impl Runtime {
             services: Arc::new(services),
             sandboxes: Semaphore::new(settings.max_concurrent_calls.max(1) as usize),
             threads: PluginThreads::start(
+                "plugin",
                 threads_or(settings.plugin_threads, cores() - (cores() / 4).max(1)),
                 Engine::tls_eager_initialize,
+            )?,
+            background: PluginThreads::start(
+                "plugin-batch",
+                threads_or(settings.background_threads, cores()),
+                || {
+                    Engine::tls_eager_initialize();
+                    give_way();
+                },
             )?,
             engine,
             settings,
@@ -85,7 +96,8 @@ impl Runtime {
     /// A share of the machine, for plugins that belong to one model.
     pub fn share(&self, scheduling: Scheduling) -> Share {
         let turns = self.threads.share(scheduling.weight);
-        Share::new(scheduling, turns)
+        let background_turns = self.background.share(scheduling.weight);
+        Share::new(scheduling, turns, background_turns)
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -118,11 +130,12 @@ impl Runtime {
         Ok(computed.outputs)
     }
 
-    /// Runs a call on the plugin threads, when a sandbox is free, and ends it when its time is over or
-    /// nobody waits for it any more.
+    /// Runs a call on the plugin threads, or those of the background, when a sandbox is free, and ends it when its time
+    /// is over or nobody waits for it any more.
     pub(crate) async fn run<T, F>(
         self: &Arc<Self>,
         share: &Share,
+        priority: Priority,
         limit: Duration,
         call: impl FnOnce(Instant) -> F + Send + 'static,
     ) -> Result<T, CallError>
@@ -142,8 +155,25 @@ impl Runtime {
                 |_| Err(CallError::DeadlineExceeded { milliseconds: limit.as_micros().div_ceil(1_000) });
             tokio::time::timeout_at(deadline.into(), in_time).await.unwrap_or_else(late)
         };
-        let answer = self.threads.spawn(share.turns(), bounded).await;
+        let answer = if priority.is_background() {
+            self.background.spawn(share.background_turns(), bounded).await
+        } else {
+            self.threads.spawn(share.turns(), bounded).await
+        };
         answer.unwrap_or_else(|| Err(CallError::Host { reason: "a call panicked".to_owned() }))
+    }
+}
+
+/// Added to the niceness of threads of the background: as much as there is.
+const BACKGROUND_NICENESS: i32 = 19;
+
+/// Lowers the priority of this thread for the operating system.
+fn give_way() {
+    // On Linux this is a property of each thread, elsewhere of the whole process.
+    if cfg!(target_os = "linux")
+        && let Err(error) = rustix::process::setpriority_process(None, BACKGROUND_NICENESS)
+    {
+        tracing::warn!(%error, "threads of the background do not give way to others");
     }
 }
 

@@ -36,16 +36,24 @@ pub struct Share(Arc<Shared>);
 struct Shared {
     scheduling: ArcSwap<Scheduling>,
     turns: Arc<TurnShare>,
+    /// On the threads of the background.
+    background_turns: Arc<TurnShare>,
 }
 
 impl Share {
-    pub(crate) fn new(scheduling: Scheduling, turns: Arc<TurnShare>) -> Share {
-        Share(Arc::new(Shared { scheduling: ArcSwap::from_pointee(scheduling), turns }))
+    pub(crate) fn new(
+        scheduling: Scheduling,
+        turns: Arc<TurnShare>,
+        background_turns: Arc<TurnShare>,
+    ) -> Share {
+        let scheduling = ArcSwap::from_pointee(scheduling);
+        Share(Arc::new(Shared { scheduling, turns, background_turns }))
     }
 
     /// Changes how calls that begin from now on are scheduled.
     pub fn set(&self, scheduling: Scheduling) {
         self.0.turns.set_weight(scheduling.weight);
+        self.0.background_turns.set_weight(scheduling.weight);
         self.0.scheduling.store(Arc::new(scheduling));
     }
 
@@ -57,5 +65,10 @@ impl Share {
     /// Whose turns its calls take.
     pub(crate) fn turns(&self) -> &Arc<TurnShare> {
         &self.0.turns
+    }
+
+    /// The same, of those that nobody waits for.
+    pub(crate) fn background_turns(&self) -> &Arc<TurnShare> {
+        &self.0.background_turns
     }
 }

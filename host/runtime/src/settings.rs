@@ -17,6 +17,9 @@ pub struct RuntimeSettings {
     /// Threads that run plugins; 0 is three for each four cores, at least one, which leaves the others to
     /// those that read sockets: more threads than cores only wake each other. Default 0.
     pub plugin_threads: usize,
+    /// Threads that run plugins for batch jobs; 0 is one for each core. The operating system prefers all other threads
+    /// of the host to them, so they take what those leave. Default 0.
+    pub background_threads: usize,
     /// Bytes of each idle sandbox that stay mapped, which saves page faults at the price of resident
     /// memory (bytes × idle sandboxes). Default 2 MiB.
     pub keep_resident_bytes: usize,
@@ -37,6 +40,7 @@ impl Default for RuntimeSettings {
             max_concurrent_calls: 128,
             sandbox_memory_bytes: 4 << 30,
             plugin_threads: 0,
+            background_threads: 0,
             keep_resident_bytes: 2 << 20,
             max_idle_sandboxes: 32,
             allow_graph_load: false,

@@ -79,6 +79,11 @@ impl ModelHost {
         Ok(host)
     }
 
+    /// What exists, durably; blocks.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.loader.registry
+    }
+
     /// Where the metrics of the host are registered; the HTTP server adds its own.
     pub fn metrics_registry(&self) -> &prometheus::Registry {
         &self.metrics

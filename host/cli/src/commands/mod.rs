@@ -1,8 +1,10 @@
 //! The commands: each module turns one group of arguments into requests and shows what came back.
 
 pub mod aliases;
+pub mod batch;
 pub mod check;
 pub mod configure;
+pub mod datasets;
 pub mod deployment;
 pub mod engines;
 pub mod examine;
@@ -10,6 +12,7 @@ pub mod models;
 pub mod pack;
 pub mod predict;
 pub mod push;
+pub mod schedules;
 pub mod serve;
 pub mod stats;
 pub mod status;
@@ -47,6 +50,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Alias(arguments) => aliases::run(&arguments, &Session::new(host)?),
         Command::Configure(arguments) => configure::run(&arguments, &Session::new(host)?),
         Command::Stats(arguments) => stats::run(&arguments, &Session::new(host)?),
+        Command::Schedules(arguments) => schedules::run(&arguments, &Session::new(host)?),
+        Command::Datasets(arguments) => datasets::run(&arguments, &Session::new(host)?),
+        Command::Batch(arguments) => batch::run(&arguments, &Session::new(host)?),
         Command::Predict(arguments) => predict::run(&arguments, &Session::new(host)?),
     }
 }

@@ -34,6 +34,9 @@ const SHORT_BELOW: Duration = Duration::from_millis(2);
 /// both want.
 const LONG_NICENESS: i32 = 10;
 
+/// The same for threads that run what nobody waits for: as much as there is.
+const BACKGROUND_NICENESS: i32 = 19;
+
 /// Engines recurse while they run subgraphs. Reserved address space, touched only as far as it is used.
 const STACK_BYTES: usize = 16 << 20;
 
@@ -49,10 +52,12 @@ pub(super) enum LaneName {
     Short,
     /// For threads here that do long ones.
     Long,
+    /// For threads here that do what nobody waits for, of whatever length.
+    Background,
 }
 
 impl LaneName {
-    const WITH_THREADS: [LaneName; 2] = [LaneName::Short, LaneName::Long];
+    const WITH_THREADS: [LaneName; 3] = [LaneName::Short, LaneName::Long, LaneName::Background];
 
     /// The lane of a run that is sure to take this time.
     fn of(time: Option<Duration>) -> LaneName {
@@ -67,7 +72,7 @@ impl LaneName {
         match self {
             LaneName::Callers => Some(GATHERED_BELOW),
             LaneName::Short => Some(SHORT_BELOW),
-            LaneName::Long => None,
+            LaneName::Long | LaneName::Background => None,
         }
     }
 }
@@ -78,12 +83,12 @@ impl LaneName {
 pub(super) struct Shared {
     state: Mutex<State>,
     /// For the threads of each lane that has some.
-    wake: [Condvar; 3],
+    wake: [Condvar; 4],
 }
 
 #[derive(Default)]
 struct State {
-    lanes: [Lane; 3],
+    lanes: [Lane; 4],
     arrivals: u64,
     is_closed: bool,
 }
@@ -97,6 +102,7 @@ impl Scheduler {
                 let shared = scheduler.shared.clone();
                 let name = match lane {
                     LaneName::Long => format!("inference-long-{index}"),
+                    LaneName::Background => format!("inference-batch-{index}"),
                     _ => format!("inference-{index}"),
                 };
                 thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || shared.work(lane))?;
@@ -117,7 +123,11 @@ impl Scheduler {
         options: ComputeOptions,
         admitted: Admitted,
     ) -> Answer {
-        let lane = LaneName::of(graph.sure_time(admitted.extents));
+        let is_background = options.priority.is_background();
+        let lane = match graph.sure_time(admitted.extents) {
+            _ if is_background => LaneName::Background,
+            time => LaneName::of(time),
+        };
         let submitted = self.submit(graph, inputs, options, admitted, lane, None)?;
         self.shared.wake[lane as usize].notify_one();
         submitted.answer().await
@@ -230,8 +240,10 @@ impl Shared {
         lane: LaneName,
     ) -> Result<(Place, bool), ComputeError> {
         let mut state = self.state.lock();
-        let waiting: usize = state.lanes.iter().map(|lane| lane.waiting_for_graph_of(key)).sum();
-        if waiting >= call.options.batching.max_queue_size {
+        // Those that nobody waits for keep nobody out, and are kept out by nobody.
+        let in_front = state.lanes.iter().take(LaneName::Background as usize);
+        let waiting: usize = in_front.map(|lane| lane.waiting_for_graph_of(key)).sum();
+        if lane != LaneName::Background && waiting >= call.options.batching.max_queue_size {
             graph.counters().record_rejection();
             return Err(ComputeError::Overloaded { waiting });
         }
@@ -245,8 +257,10 @@ impl Shared {
 
     /// What each thread does.
     fn work(&self, name: LaneName) {
-        if name == LaneName::Long {
-            give_way();
+        match name {
+            LaneName::Long => give_way(LONG_NICENESS),
+            LaneName::Background => give_way(BACKGROUND_NICENESS),
+            LaneName::Short | LaneName::Callers => {}
         }
         let mut settled = None;
         while let Some((batch, charge)) = self.next(name, settled.take()) {
@@ -283,7 +297,7 @@ impl Shared {
 
 /// Whether a call may share its run with others.
 pub(crate) fn is_stackable(graph: &Graph, options: &ComputeOptions) -> bool {
-    graph.is_batchable() && options.batching.max_batch_size > 1
+    graph.is_batchable() && options.batching.max_batch_size > 1 && !options.priority.is_background()
 }
 
 /// Runs a batch and says how long it took.
@@ -297,11 +311,11 @@ pub(super) fn timed(batch: Batch) -> Duration {
 }
 
 /// Lowers the priority of this thread for the operating system.
-fn give_way() {
+fn give_way(niceness: i32) {
     // On Linux this is a property of each thread, elsewhere of the whole process.
     if cfg!(target_os = "linux")
-        && let Err(error) = rustix::process::setpriority_process(None, LONG_NICENESS)
+        && let Err(error) = rustix::process::setpriority_process(None, niceness)
     {
-        tracing::warn!(%error, "long graphs run with the priority of short ones");
+        tracing::warn!(%error, "threads that should give way do not");
     }
 }

@@ -1,11 +1,15 @@
 //! One module per family of endpoints. Each handler takes a call apart, asks `serving`, and builds a reply.
 
 mod configuration;
+mod dataset_upload;
+mod datasets;
 mod deployments;
 mod infer;
+mod jobs;
 mod metadata;
 mod models;
 mod observe;
+mod schedules;
 mod statistics;
 mod upload;
 
@@ -52,6 +56,32 @@ pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
         (Endpoint::Configuration, &Method::PUT) => configuration::configure(call).await,
         (Endpoint::Configuration, _) => configuration::configuration(call).await,
         (Endpoint::Statistics, _) => statistics::statistics(call).await,
+        (Endpoint::Datasets, _) => datasets::list(call).await,
+        (Endpoint::Dataset, _) => datasets::dataset(call).await,
+        (Endpoint::DatasetVersions, &Method::PUT) => dataset_upload::upload(call).await,
+        (Endpoint::DatasetVersions, _) => datasets::versions(call).await,
+        (Endpoint::DatasetVersion, &Method::DELETE) => datasets::delete(call).await,
+        (Endpoint::DatasetVersion, _) => datasets::version(call).await,
+        (Endpoint::DatasetPreview, _) => datasets::preview(call).await,
+        (Endpoint::DatasetProfile, _) => datasets::profile(call).await,
+        (Endpoint::Jobs, &Method::POST) => jobs::create(call).await,
+        (Endpoint::Jobs, _) => jobs::list(call).await,
+        (Endpoint::Job, &Method::DELETE) => jobs::delete(call).await,
+        (Endpoint::Job, _) => jobs::job(call).await,
+        (Endpoint::JobPause, _) => jobs::pause(call).await,
+        (Endpoint::JobResume, _) => jobs::resume(call).await,
+        (Endpoint::JobCancel, _) => jobs::cancel(call).await,
+        (Endpoint::JobRetry, _) => jobs::retry(call).await,
+        (Endpoint::JobErrors, _) => jobs::errors(call).await,
+        (Endpoint::JobEvents, _) => jobs::events(call).await,
+        (Endpoint::Schedules, _) => schedules::list(call).await,
+        (Endpoint::Schedule, &Method::PUT) => schedules::put(call).await,
+        (Endpoint::Schedule, &Method::DELETE) => schedules::delete(call).await,
+        (Endpoint::Schedule, _) => schedules::schedule(call).await,
+        (Endpoint::ScheduleRuns, _) => schedules::runs(call).await,
+        (Endpoint::SchedulePause, _) => schedules::pause(call).await,
+        (Endpoint::ScheduleResume, _) => schedules::resume(call).await,
+        (Endpoint::ScheduleRun, _) => schedules::run(call).await,
         (Endpoint::Unknown, _) => Err(ApiError::not_found("nothing has this address")),
     }
 }
@@ -68,7 +98,16 @@ fn version_selector(call: &Call<'_>) -> Result<VersionSelector, ApiError> {
 
 /// The body of a change. An empty body is `{}`.
 async fn read_change<T: DeserializeOwned>(call: &mut Call<'_>, what: &str) -> Result<T, ApiError> {
-    let limits = BodyLimits::new(MAX_CHANGE_BYTES, &call.shared.settings);
+    read_json(call, what, MAX_CHANGE_BYTES).await
+}
+
+/// The same with another limit.
+async fn read_json<T: DeserializeOwned>(
+    call: &mut Call<'_>,
+    what: &str,
+    max_bytes: u64,
+) -> Result<T, ApiError> {
+    let limits = BodyLimits::new(max_bytes, &call.shared.settings);
     let body = call.body.read(limits, &call.shared.budget).await?;
     let json = if body.bytes.is_empty() { b"{}" } else { body.bytes.as_ref() };
     let refused = |reason: &dyn std::fmt::Display| {

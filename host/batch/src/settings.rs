@@ -1,0 +1,106 @@
+//! What an operator may set about batch, with defaults.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of datasets and what is done with them. Every field has a default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchSettings {
+    /// Threads for batch work; 0 is one for each core. Default 0.
+    pub threads: usize,
+    /// How much of the machine's cores the calls of a job take that does not say so itself, in percent. They give way to
+    /// all other threads of the host, which is not always enough to leave the slowest of the requests beside them as
+    /// quick as before. Default 50.
+    pub share_percent: u8,
+    /// Jobs that run at one moment; others are queued. Default 1.
+    pub max_running_jobs: usize,
+    /// Bytes that queries over datasets may hold in memory, over all of them; what does not fit is written to the data
+    /// folder meanwhile. Default 512 MiB.
+    pub query_memory_bytes: u64,
+    /// Bytes of all files of one uploaded dataset version. Default 64 GiB. More is refused with 413.
+    pub max_dataset_bytes: u64,
+    /// Files of one dataset version. Default 10,000.
+    pub max_dataset_files: usize,
+    /// URLs below which objects may be registered as datasets, such as `s3://bucket/` or `file:///srv/data/`. Default
+    /// none: whoever reaches the API could otherwise read everything that this host may read.
+    pub allowed_urls: Vec<String>,
+    /// Options for object stores by the beginning of their URLs, such as `s3://bucket`, or `s3://` for all buckets:
+    /// `endpoint`, `region` and so on, by the names that the crate `object_store` gives them. They go before the environment variables (`AWS_…`,
+    /// `GOOGLE_…`, `AZURE_…`). Default none.
+    pub object_stores: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Default for BatchSettings {
+    fn default() -> BatchSettings {
+        BatchSettings {
+            threads: 0,
+            share_percent: 50,
+            max_running_jobs: 1,
+            query_memory_bytes: 512 << 20,
+            max_dataset_bytes: 64 << 30,
+            max_dataset_files: 10_000,
+            allowed_urls: Vec::new(),
+            object_stores: BTreeMap::new(),
+        }
+    }
+}
+
+/// Settings that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is {value}: expected {expected}")]
+pub struct InvalidBatchSetting {
+    name: &'static str,
+    value: String,
+    expected: &'static str,
+}
+
+impl BatchSettings {
+    /// Checks what types cannot say.
+    ///
+    /// # Errors
+    /// The first setting that cannot work.
+    pub fn check(&self) -> Result<(), InvalidBatchSetting> {
+        let refuse = |name, value: &dyn ToString, expected| {
+            Err(InvalidBatchSetting { name, value: value.to_string(), expected })
+        };
+        if self.query_memory_bytes < 16 << 20 {
+            return refuse("query_memory_bytes", &self.query_memory_bytes, "at least 16777216");
+        }
+        if !(1..=100).contains(&self.share_percent) {
+            return refuse("share_percent", &self.share_percent, "1 to 100");
+        }
+        if self.max_dataset_files == 0 {
+            return refuse("max_dataset_files", &0, "at least 1");
+        }
+        match self.allowed_urls.iter().find(|allowed| !is_url_prefix(allowed)) {
+            Some(wrong) => refuse("allowed_urls", wrong, "URLs that end in a slash, such as s3://bucket/"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Without the slash, `s3://bucket` would allow `s3://bucket-of-somebody-else` too.
+fn is_url_prefix(text: &str) -> bool {
+    text.ends_with('/') && url::Url::parse(text).is_ok_and(|url| url.as_str() == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_work_are_named() {
+        assert_eq!(BatchSettings::default().check(), Ok(()));
+        let allowing = |url: &str| BatchSettings { allowed_urls: vec![url.to_owned()], ..Default::default() };
+        for url in ["s3://bucket/", "s3://bucket/folder/", "file:///srv/data/"] {
+            assert_eq!(allowing(url).check(), Ok(()), "{url}");
+        }
+        for url in ["", "/srv/data/", "s3://bucket", "file:///srv/data", "s3://bucket/a/../"] {
+            assert!(allowing(url).check().is_err(), "{url}");
+        }
+        let refused = BatchSettings { max_dataset_files: 0, ..Default::default() }.check().unwrap_err();
+        assert_eq!(refused.to_string(), "max_dataset_files is 0: expected at least 1");
+    }
+}

@@ -1,0 +1,140 @@
+//! Datasets that stay where they are: in an object store, or in a folder that the operator allowed.
+
+use std::fs;
+
+use modelhost_tests::folder;
+use modelhost_tests::host::{Host, Setup};
+use modelhost_tests::http::{Request, Response};
+use modelhost_tests::object_store::ObjectStore;
+use serde_json::{Value, json};
+
+use super::{CARD, CSV, PARQUET, column, stored};
+
+#[track_caller]
+fn register(host: &Host, dataset: &str, urls: &[&str]) -> Response {
+    let card: Value = serde_json::from_str(CARD).unwrap();
+    register_with(host, dataset, json!({ "urls": urls, "card": card }))
+}
+
+#[track_caller]
+fn register_with(host: &Host, dataset: &str, body: Value) -> Response {
+    let target = format!("/v1/datasets/{dataset}/versions");
+    host.send(&Request::put(target, &body).header("Content-Type", "application/json"))
+}
+
+#[test]
+fn objects_are_read_where_they_are() {
+    let store = ObjectStore::with_bucket("data");
+    fs::write(store.path("data/income.csv"), CSV).unwrap();
+    fs::create_dir(store.path("data/parts")).unwrap();
+    for part in ["data/parts/1.parquet", "data/parts/2.parquet"] {
+        fs::write(store.path(part), PARQUET).unwrap();
+    }
+    let setup = store.known_to(Setup::new()).set("batch.allowed_urls", r#"["s3://data/"]"#);
+    let host = setup.start();
+    let csv = register(&host, "csv", &["s3://data/income.csv"]).expect(201);
+    assert_eq!(
+        (&csv["rows"], &csv["bytes"], &csv["format"]),
+        (&json!(500), &json!(CSV.len()), &json!("csv"))
+    );
+    assert_eq!(csv["files"][0]["location"], "registered");
+    assert_eq!(csv["files"][0]["url"], "s3://data/income.csv");
+    assert_eq!(register(&host, "csv", &["s3://data/income.csv"]).expect(200), csv);
+    let urls = ["s3://data/parts/1.parquet", "s3://data/parts/2.parquet"];
+    let parquet = register(&host, "parquet", &urls).expect(201);
+    assert_eq!(parquet["rows"], 1000);
+    // Nothing was copied.
+    assert_eq!(stored(&host), Vec::<String>::new());
+    assert_eq!(folder::names(&host.data_dir().join("staging")), Vec::<String>::new());
+    let preview = host.get("/v1/datasets/parquet/versions/1/preview?rows=1000").expect(200);
+    assert_eq!(preview["rows"].as_array().map(Vec::len), Some(1000));
+    let profile = host.get("/v1/datasets/csv/versions/1/profile").expect(200);
+    assert_eq!(column(&profile, "workclass")["nulls"], 31);
+    // It knows after a restart, too.
+    let host = host.stop().start();
+    host.get("/v1/datasets/parquet/versions/1/profile").expect(200);
+    assert_eq!(host.send(&Request::delete("/v1/datasets/parquet/versions/1")).status, 204);
+    assert!(store.path("data/parts/1.parquet").exists());
+}
+
+#[test]
+fn an_object_that_was_replaced_is_noticed() {
+    let store = ObjectStore::with_bucket("data");
+    let folder = tempfile::tempdir().unwrap();
+    let allowed = format!("[\"s3://data/\", \"file://{}/\"]", folder.path().display());
+    let host = store.known_to(Setup::new()).set("batch.allowed_urls", allowed).start();
+    let local = folder.path().join("x.csv");
+    let text = String::from_utf8(CSV.to_vec()).unwrap();
+    for (dataset, path, url) in [
+        ("remote", store.path("data/x.csv"), "s3://data/x.csv".to_owned()),
+        ("local", local.clone(), format!("file://{}", local.display())),
+    ] {
+        fs::write(&path, CSV).unwrap();
+        register(&host, dataset, &[&url]).expect(201);
+        // As long as before, so that only the bytes tell.
+        fs::write(&path, text.replacen("39,State-gov", "38,State-gov", 1)).unwrap();
+        for what in ["preview", "profile"] {
+            let sentence = host.get(&format!("/v1/datasets/{dataset}/versions/1/{what}")).error(409);
+            assert!(sentence.contains("replaced"), "{sentence}");
+        }
+        let again = register(&host, dataset, &[&url]).expect(201);
+        assert_eq!(again["number"], 2);
+        let rows = host.get(&format!("/v1/datasets/{dataset}/versions/2/preview")).expect(200);
+        assert_eq!(rows["rows"][0]["age"], 38);
+        fs::remove_file(&path).unwrap();
+        let gone = host.get(&format!("/v1/datasets/{dataset}/versions/2/preview"));
+        assert!(gone.error(409).contains("does not exist any more"), "{}", gone.text());
+    }
+}
+
+#[test]
+fn only_what_the_operator_allowed_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (inside, outside) = (folder.path().join("inside"), folder.path().join("outside"));
+    for path in [&inside, &outside] {
+        fs::create_dir(path).unwrap();
+        fs::write(path.join("x.csv"), "secret\n1\n").unwrap();
+    }
+    std::os::unix::fs::symlink(outside.join("x.csv"), inside.join("link.csv")).unwrap();
+    let host = Setup::new().set("batch.allowed_urls", format!("[\"file://{}/\"]", inside.display())).start();
+    let url = |path: &str| format!("file://{}/{path}", inside.display());
+    register_with(&host, "d", json!({ "urls": [url("x.csv")] })).expect(201);
+    for (path, status) in [
+        ("../outside/x.csv", 400),
+        ("%2e%2e/outside/x.csv", 400),
+        ("..%2foutside/x.csv", 404),
+        ("link.csv", 404),
+        ("missing.csv", 404),
+        ("", 400),
+        ("x.csv?y", 400),
+    ] {
+        register_with(&host, "no", json!({ "urls": [url(path)] })).error(status);
+    }
+    for other in ["file:///etc/passwd", "http://127.0.0.1/x.csv", "s3://data/x.csv", "data:,x"] {
+        register_with(&host, "no", json!({ "urls": [other] })).error(400);
+    }
+    host.get("/v1/datasets/no").error(404);
+    // By default nothing is allowed.
+    let strict = Host::start();
+    let sentence = register_with(&strict, "d", json!({ "urls": [url("x.csv")] })).error(400);
+    assert!(sentence.contains("batch.allowed_urls"), "{sentence}");
+}
+
+#[test]
+fn objects_that_cannot_be_read() {
+    let store = ObjectStore::with_bucket("data");
+    fs::write(store.path("data/cut.parquet"), &PARQUET[..PARQUET.len() / 2]).unwrap();
+    fs::write(store.path("data/bad.csv"), "a,b\n1,2\n3\n").unwrap();
+    let setup = store.known_to(Setup::new()).set("batch.allowed_urls", r#"["s3://data/", "s3://none/"]"#);
+    let host = setup.start();
+    let refused = |url: &str, status: u16, words: &str| {
+        let sentence = register_with(&host, "d", json!({ "urls": [url] })).error(status);
+        assert!(sentence.contains(words), "{sentence:?} does not say {words:?}");
+    };
+    refused("s3://data/cut.parquet", 422, "no whole Parquet file");
+    refused("s3://data/bad.csv", 422, "file \"bad.csv\", row 2");
+    refused("s3://data/missing.csv", 404, "s3://data/missing.csv does not exist");
+    refused("s3://none/x.csv", 404, "s3://none/x.csv does not exist");
+    host.get("/v1/datasets/d").error(404);
+    assert_eq!(folder::names(&host.data_dir().join("staging")), Vec::<String>::new());
+}
