@@ -13,6 +13,7 @@ mod open_loop;
 mod report;
 mod sandbox;
 mod servers;
+mod tables;
 mod timing;
 
 use std::path::PathBuf;
@@ -44,6 +45,9 @@ struct Arguments {
     /// Networks; all of them where none is named
     #[arg(long, value_delimiter = ',')]
     network: Vec<NetworkName>,
+    /// Keys of the prediction table
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: u64,
     /// Engines: tract, onnxruntime; all that this machine has where none is named
     #[arg(long, value_delimiter = ',', value_parser = engine)]
     engine: Vec<EngineName>,
@@ -70,6 +74,8 @@ enum Part {
     Sandbox,
     /// Through HTTP, beside other servers.
     Http,
+    /// Looking predictions up. No network takes part.
+    Tables,
 }
 
 #[tokio::main]
@@ -83,8 +89,15 @@ async fn main() -> Result<()> {
     let began = Instant::now();
     let bench = Bench::new(&arguments)?;
     let mut report = Report::default();
-    for name in selected(&arguments.network, NetworkName::value_variants()) {
-        bench.measure(&Network::make(name), &mut report).await?;
+    if bench.parts != [Part::Tables] {
+        for name in selected(&arguments.network, NetworkName::value_variants()) {
+            bench.measure(&Network::make(name), &mut report).await?;
+        }
+    }
+    if bench.parts.contains(&Part::Tables) {
+        eprintln!("measuring a prediction table …");
+        let modelhost = &bench.loader.modelhost;
+        report.add_tables(&tables::measure(modelhost, arguments.keys, bench.effort).await?);
     }
     report.print();
     println!("All of it took {} seconds.", began.elapsed().as_secs());

@@ -23,6 +23,7 @@ mod online;
 mod operate;
 mod overload;
 mod plugins;
+mod predictions;
 mod queue;
 mod records;
 mod restart;

@@ -10,6 +10,7 @@ use crate::datasets::Datasets;
 use crate::jobs::Jobs;
 use crate::schedules::Schedules;
 use crate::settings::BatchSettings;
+use crate::tables::Tables;
 use crate::work::Work;
 
 /// Datasets, and what is done with them. Shared in an [`Arc`].
@@ -19,6 +20,7 @@ pub struct Batch {
     settings: BatchSettings,
     work: Work,
     datasets: Arc<Datasets>,
+    tables: Arc<Tables>,
     jobs: Arc<Jobs>,
     schedules: Arc<Schedules>,
 }
@@ -32,10 +34,18 @@ impl Batch {
         let registry = host.registry().clone();
         let work = Work::start(&settings)?;
         let datasets = Datasets::open(registry.clone(), &settings, work.clone()).await?;
-        let jobs =
-            Jobs::open(host.clone(), datasets.clone(), registry.clone(), &settings, work.clone()).await?;
+        let tables = Tables::open(host.clone(), registry.clone(), datasets.clone(), work.clone()).await?;
+        let jobs = Jobs::open(
+            host.clone(),
+            datasets.clone(),
+            tables.clone(),
+            registry.clone(),
+            &settings,
+            work.clone(),
+        )
+        .await?;
         let schedules = Schedules::open(jobs.clone(), registry.clone(), work.clone()).await?;
-        Ok(Arc::new(Batch { host, registry, settings, work, datasets, jobs, schedules }))
+        Ok(Arc::new(Batch { host, registry, settings, work, datasets, tables, jobs, schedules }))
     }
 
     /// The models, which jobs ask.
@@ -71,5 +81,10 @@ impl Batch {
     /// The datasets.
     pub fn datasets(&self) -> &Arc<Datasets> {
         &self.datasets
+    }
+
+    /// The prediction tables.
+    pub fn tables(&self) -> &Arc<Tables> {
+        &self.tables
     }
 }

@@ -12,6 +12,7 @@ pub mod datasets;
 pub mod jobs;
 pub mod schedules;
 mod settings;
+pub mod tables;
 mod work;
 
 pub use batch::Batch;

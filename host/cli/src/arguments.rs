@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::HostUrl;
 use crate::commands::{
-    aliases, batch, check, configure, datasets, deployment, examine, models, pack, predict, push, schedules,
-    serve, stats, versions,
+    aliases, batch, check, configure, datasets, deployment, examine, models, pack, predict, predictions,
+    push, schedules, serve, stats, versions,
 };
 
 /// Serves models as sandboxed Wasm components, and operates a host that does.
@@ -75,6 +75,8 @@ pub enum Command {
     Predict(predict::Predict),
     /// List, show, put and delete datasets
     Datasets(datasets::Datasets),
+    /// List, make, publish, roll back and ask tables of predictions that were made before
+    Predictions(predictions::Predictions),
     /// Start jobs at their times
     Schedules(schedules::Schedules),
     /// Run models over datasets: start, watch and stop batch jobs

@@ -11,6 +11,7 @@ mod model_configuration;
 mod names;
 mod parameter;
 mod signature;
+mod table_key;
 mod tensor;
 
 pub use datatype::Datatype;
@@ -25,4 +26,5 @@ pub use model_configuration::{
 pub use names::{AliasName, DatasetName, InvalidName, ModelName, ScheduleName, TableName, VersionNumber};
 pub use parameter::Parameter;
 pub use signature::{GraphDescription, Signature, SignatureMismatch, TensorDescription};
+pub use table_key::TableKey;
 pub use tensor::{BytesElements, InvalidTensor, MAX_RANK, Tensor, element_count};

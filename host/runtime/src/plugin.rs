@@ -202,6 +202,7 @@ impl Plugin {
             memory: self.memory.clone(),
             scheduling: self.share.scheduling(),
             threads: self.share.turns().clone(),
+            grants: self.share.grants(),
             deadline,
             priority,
             recorder,

@@ -1,7 +1,7 @@
 //! What all plugins of a host share: the engine, the linker, and the threads that run plugins, which are not
 //! the threads that read sockets.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use modelhost_inference::{
@@ -16,6 +16,7 @@ use crate::call::CallError;
 use crate::engine::{compilation_key, serving_engine};
 use crate::host::linker;
 use crate::memory_budget::MemoryBudget;
+use crate::predictions::PredictionTables;
 use crate::sandbox::NamedTensors;
 use crate::scheduling::{Scheduling, Share};
 use crate::services::Services;
@@ -54,6 +55,7 @@ impl Runtime {
             graph_cache: Arc::new(GraphCache::new(engines)),
             batching: inference.dynamic_batching.into(),
             allow_graph_load: settings.allow_graph_load,
+            predictions: OnceLock::new(),
         };
         Ok(Runtime {
             linker: linker(&engine)?,
@@ -91,6 +93,11 @@ impl Runtime {
     /// The networks that are in use.
     pub fn graph_cache(&self) -> &Arc<GraphCache> {
         &self.services.graph_cache
+    }
+
+    /// Says where calls look predictions up from now on. Only the first who says so is heard.
+    pub fn set_prediction_tables(&self, tables: Arc<dyn PredictionTables>) {
+        let _ = self.services.predictions.set(tables);
     }
 
     /// A share of the machine, for plugins that belong to one model.

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use http::Method;
 use modelhost_batch::jobs::JobId;
-use modelhost_core::{AliasName, DatasetName, InvalidName, ModelName, ScheduleName, VersionNumber};
+use modelhost_core::{
+    AliasName, DatasetName, InvalidName, ModelName, ScheduleName, TableName, VersionNumber,
+};
 use modelhost_serving::VersionSelector;
 use percent_encoding::percent_decode_str;
 
@@ -51,6 +53,12 @@ pub(crate) enum Endpoint {
     SchedulePause,
     ScheduleResume,
     ScheduleRun,
+    PredictionTables,
+    PredictionTable,
+    PredictionVersions,
+    PredictionRollback,
+    PredictionLookup,
+    Prediction,
     /// No endpoint: for metrics.
     Unknown,
 }
@@ -101,6 +109,12 @@ impl Endpoint {
             Endpoint::SchedulePause => "/v1/schedules/{schedule}/pause",
             Endpoint::ScheduleResume => "/v1/schedules/{schedule}/resume",
             Endpoint::ScheduleRun => "/v1/schedules/{schedule}/run",
+            Endpoint::PredictionTables => "/v1/predictions",
+            Endpoint::PredictionTable => "/v1/predictions/{table}",
+            Endpoint::PredictionVersions => "/v1/predictions/{table}/versions",
+            Endpoint::PredictionRollback => "/v1/predictions/{table}/rollback",
+            Endpoint::PredictionLookup => "/v1/predictions/{table}/lookup",
+            Endpoint::Prediction => "/v1/predictions/{table}/{key}",
             Endpoint::Unknown => "unknown",
         }
     }
@@ -117,8 +131,12 @@ impl Endpoint {
             | Endpoint::SchedulePause
             | Endpoint::ScheduleResume
             | Endpoint::ScheduleRun => "POST",
-            Endpoint::Schedule => "GET, HEAD, PUT, DELETE",
-            Endpoint::Versions | Endpoint::Jobs => "GET, HEAD, POST",
+            Endpoint::Schedule | Endpoint::PredictionTable => "GET, HEAD, PUT, DELETE",
+            Endpoint::Versions
+            | Endpoint::Jobs
+            | Endpoint::PredictionVersions
+            | Endpoint::PredictionRollback
+            | Endpoint::PredictionLookup => "GET, HEAD, POST",
             Endpoint::DatasetVersions => "GET, HEAD, PUT",
             Endpoint::Version | Endpoint::DatasetVersion | Endpoint::Job => "GET, HEAD, DELETE",
             Endpoint::Deployment | Endpoint::Configuration => "GET, HEAD, PUT",
@@ -137,9 +155,9 @@ impl Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route<'path> {
     pub(crate) endpoint: Endpoint,
-    /// What the path is about: a model, a dataset.
+    /// What the path is about: a model, a dataset, a prediction table.
     name: Option<Cow<'path, str>>,
-    /// What of it: a version, an alias.
+    /// What of it: a version, an alias, a key.
     item: Option<Cow<'path, str>>,
 }
 
@@ -220,6 +238,17 @@ impl<'path> Route<'path> {
             ["v1", "jobs", id, "retry"] => (Endpoint::JobRetry, Some(id), None),
             ["v1", "jobs", id, "errors"] => (Endpoint::JobErrors, Some(id), None),
             ["v1", "jobs", id, "events"] => (Endpoint::JobEvents, Some(id), None),
+            ["v1", "predictions"] => (Endpoint::PredictionTables, None, None),
+            ["v1", "predictions", table] => (Endpoint::PredictionTable, Some(table), None),
+            ["v1", "predictions", table, key] => {
+                let endpoint = match key {
+                    "versions" => Endpoint::PredictionVersions,
+                    "rollback" => Endpoint::PredictionRollback,
+                    "lookup" => Endpoint::PredictionLookup,
+                    _ => Endpoint::Prediction,
+                };
+                (endpoint, Some(table), Some(key))
+            }
             _ => return None,
         };
         Some(Route { endpoint, name: decode(name)?, item: decode(item)? })
@@ -247,6 +276,11 @@ impl<'path> Route<'path> {
 
     /// The dataset in the path.
     pub(crate) fn dataset(&self) -> Result<DatasetName, InvalidName> {
+        self.name()
+    }
+
+    /// The prediction table in the path.
+    pub(crate) fn table(&self) -> Result<TableName, InvalidName> {
         self.name()
     }
 
@@ -344,6 +378,13 @@ mod tests {
             ("/v1/jobs/7/retry", Endpoint::JobRetry),
             ("/v1/jobs/7/errors", Endpoint::JobErrors),
             ("/v1/jobs/7/events", Endpoint::JobEvents),
+            ("/v1/predictions", Endpoint::PredictionTables),
+            ("/v1/predictions/t", Endpoint::PredictionTable),
+            ("/v1/predictions/t/versions", Endpoint::PredictionVersions),
+            ("/v1/predictions/t/rollback", Endpoint::PredictionRollback),
+            ("/v1/predictions/t/lookup", Endpoint::PredictionLookup),
+            ("/v1/predictions/t/a%2Fb", Endpoint::Prediction),
+            ("/v1/predictions/t/", Endpoint::Prediction),
             ("/v2/models/m/stats", Endpoint::Statistics),
             ("/v2/models/m/versions/1/stats", Endpoint::Statistics),
         ];

@@ -81,6 +81,12 @@ const ENDPOINTS: [Endpoint; Endpoint::COUNT] = [
     Endpoint::SchedulePause,
     Endpoint::ScheduleResume,
     Endpoint::ScheduleRun,
+    Endpoint::PredictionTables,
+    Endpoint::PredictionTable,
+    Endpoint::PredictionVersions,
+    Endpoint::PredictionRollback,
+    Endpoint::PredictionLookup,
+    Endpoint::Prediction,
     Endpoint::Unknown,
 ];
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use modelhost_core::{ErrorCode, ModelName, TensorDescription, VersionNumber};
+use modelhost_core::{ErrorCode, ModelName, Parameter, TensorDescription, VersionNumber};
 use modelhost_inference::Priority;
 use modelhost_runtime::{CallError, CallOptions, NamedTensors};
 use parking_lot::Mutex;
@@ -43,6 +43,7 @@ impl Servable {
     pub async fn infer_in_background(
         self: &Arc<Self>,
         inputs: NamedTensors,
+        parameters: Vec<(String, Parameter)>,
         timeout: Duration,
     ) -> Result<NamedTensors, BackgroundError> {
         TensorDescription::check_all(&self.signature.inputs, "input", &inputs)
@@ -52,7 +53,7 @@ impl Servable {
         let resident = self.resident().await?;
         let place = self.background.enter(asking).await?;
         let options = CallOptions { timeout, priority };
-        let answer = resident.plugin.predict(&self.signature, inputs, Vec::new(), options).await;
+        let answer = resident.plugin.predict(&self.signature, inputs, parameters, options).await;
         drop(place);
         Ok(answer?.outputs)
     }

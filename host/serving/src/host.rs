@@ -8,7 +8,7 @@ use std::time::Duration;
 use modelhost_core::{EngineName, ModelName, VersionNumber};
 use modelhost_inference::{EngineStatus, Engines};
 use modelhost_registry::{Model, Registry, Revision};
-use modelhost_runtime::{Compiler, Runtime};
+use modelhost_runtime::{Compiler, PredictionTables, Runtime};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
@@ -97,6 +97,11 @@ impl ModelHost {
             tracing::error!(%error, "metrics cannot be encoded");
             String::new()
         })
+    }
+
+    /// Says where plugins look predictions up. Only the first who says so is heard.
+    pub fn set_prediction_tables(&self, tables: Arc<dyn PredictionTables>) {
+        self.loader.runtime.set_prediction_tables(tables);
     }
 
     /// What is known of every engine.

@@ -144,6 +144,7 @@ impl LiveModel {
             self.admission.set_limits(self.defaults.limits(&configuration));
             self.background.set_limits(self.defaults.limits(&configuration));
             self.share.set(self.defaults.scheduling(&configuration));
+            self.share.grant(configuration.prediction_tables.clone());
             self.configuration.store(Arc::new(configuration));
         }
         let aliases = record.as_ref().map(|model| model.aliases.clone()).unwrap_or_default();

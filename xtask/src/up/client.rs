@@ -62,6 +62,19 @@ impl Client {
         environment::run(self.command("push").arg(file).args(["--model", model, "--deploy"]))
     }
 
+    /// Whether a prediction table has something to answer with.
+    pub fn has_predictions(&self, table: &str) -> Result<bool> {
+        let (status, body) = get(&format!("{}/v1/predictions/{table}", self.url))?;
+        let table: Value = serde_json::from_str(&body).unwrap_or_default();
+        Ok(status == 200 && !table["current"].is_null())
+    }
+
+    /// Any command of the host's own client.
+    pub fn run(&self, arguments: &[&str]) -> Result<()> {
+        let Some((command, rest)) = arguments.split_first() else { return Ok(()) };
+        environment::run(self.command(command).args(rest))
+    }
+
     /// What answers for a model.
     pub fn served(&self, model: &str) -> Result<Served> {
         let (status, metadata) = get(&format!("{}/v2/models/{model}", self.url))?;

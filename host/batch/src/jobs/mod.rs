@@ -50,6 +50,7 @@ use self::publishing::failed_file;
 use self::store::JobStore;
 use crate::datasets::Datasets;
 use crate::settings::BatchSettings;
+use crate::tables::Tables;
 use crate::work::Work;
 
 /// All jobs of one data folder.
@@ -93,13 +94,14 @@ impl Jobs {
     pub(crate) async fn open(
         host: Arc<ModelHost>,
         datasets: Arc<Datasets>,
+        tables: Arc<Tables>,
         registry: Arc<Registry>,
         settings: &BatchSettings,
         work: Work,
     ) -> Result<Arc<Jobs>, Error> {
         let folder = registry.folder("jobs")?;
         let jobs = Arc::new(Jobs {
-            planner: Planner { host, datasets, settings: settings.clone() },
+            planner: Planner { host, datasets, tables, settings: settings.clone() },
             store: JobStore::new(registry),
             work,
             folder,

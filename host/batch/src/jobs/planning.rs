@@ -18,6 +18,7 @@ use super::scoring::{Pace, Scorer};
 use super::specification::{JobSpecification, invalid};
 use crate::datasets::{DatasetReference, DatasetVersion, Datasets, Hold};
 use crate::settings::BatchSettings;
+use crate::tables::Tables;
 
 /// What a job reads, asks and writes. Whoever has it holds the versions.
 pub(crate) struct Planned {
@@ -41,6 +42,7 @@ pub(crate) struct Holds {
 pub(crate) struct Planner {
     pub(crate) host: Arc<ModelHost>,
     pub(crate) datasets: Arc<Datasets>,
+    pub(crate) tables: Arc<Tables>,
     pub(crate) settings: BatchSettings,
 }
 
@@ -61,6 +63,9 @@ impl Planner {
             .dataset
             .parse::<modelhost_core::DatasetName>()
             .map_err(|error| invalid(format!("output: {error}")))?;
+        if let Some(table) = &specification.output.table {
+            self.tables.get(table)?;
+        }
         let datasets = self.datasets.clone();
         let dataset = tokio::task::spawn_blocking(move || datasets.resolve(&reference)).await??;
         let (name, selector) = specification.model_reference()?;
@@ -141,6 +146,7 @@ impl Planner {
         Scorer::new(
             servable,
             inputs,
+            specification.parameters.clone().into_iter().collect(),
             outputs,
             schema,
             specification.key.clone(),

@@ -10,7 +10,7 @@ use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, UInt32Array}
 use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use arrow::error::ArrowError;
-use modelhost_core::ErrorCode;
+use modelhost_core::{ErrorCode, Parameter};
 use modelhost_serving::{BackgroundError, CallError, Error, NamedTensors, Servable};
 use tokio::sync::Semaphore;
 
@@ -32,6 +32,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) struct Scorer {
     servable: Arc<Servable>,
     inputs: Inputs,
+    parameters: Vec<(String, Parameter)>,
     outputs: Outputs,
     key: Option<String>,
     carried: Vec<String>,
@@ -97,6 +98,7 @@ impl Scorer {
     pub(crate) fn new(
         servable: Arc<Servable>,
         inputs: Inputs,
+        parameters: Vec<(String, Parameter)>,
         outputs: Outputs,
         schema: &Schema,
         key: Option<String>,
@@ -135,7 +137,7 @@ impl Scorer {
         }
         let schema = Arc::new(Schema::new(fields));
         let batch_size = AtomicUsize::new(batch_size.max(1));
-        Ok(Scorer { servable, inputs, outputs, key, carried, schema, timeout, pace, batch_size })
+        Ok(Scorer { servable, inputs, parameters, outputs, key, carried, schema, timeout, pace, batch_size })
     }
 
     /// The columns of what succeeds.
@@ -253,7 +255,8 @@ impl Scorer {
         let mut attempts = 0;
         let mut pause = FIRST_PAUSE;
         loop {
-            let call = self.servable.infer_in_background(inputs.clone(), self.timeout);
+            let call =
+                self.servable.infer_in_background(inputs.clone(), self.parameters.clone(), self.timeout);
             let error = match self.pace.call(call).await {
                 Ok(answer) => return Ok(Ok(answer)),
                 Err(error) => error,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 
-use modelhost_core::{ErrorCode, ModelName, VersionNumber};
+use modelhost_core::{ErrorCode, ModelName, Parameter, TableName, VersionNumber};
 use modelhost_serving::{Error, VersionSelector};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,9 @@ pub struct JobSpecification {
     /// What each input of the model is made of. One that is not named takes the column of its own name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<String, InputMapping>,
+    /// Parameters that go with every call of the model.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, Parameter>,
     /// Names in the output for outputs of the model that are not to keep their own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outputs: BTreeMap<String, String>,
@@ -104,6 +107,9 @@ pub struct Output {
     /// Its format. Default Parquet.
     #[serde(default = "parquet")]
     pub format: DataFormat,
+    /// The prediction table that the new version is published to when the job ends. None: to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableName>,
 }
 
 /// What a row that fails means for its job.
@@ -170,6 +176,7 @@ impl JobSpecification {
             filter: None,
             columns: None,
             inputs: BTreeMap::new(),
+            parameters: BTreeMap::new(),
             outputs: BTreeMap::new(),
             carry: Vec::new(),
             key: None,

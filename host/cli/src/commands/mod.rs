@@ -11,6 +11,7 @@ pub mod examine;
 pub mod models;
 pub mod pack;
 pub mod predict;
+pub mod predictions;
 pub mod push;
 pub mod schedules;
 pub mod serve;
@@ -52,6 +53,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Stats(arguments) => stats::run(&arguments, &Session::new(host)?),
         Command::Schedules(arguments) => schedules::run(&arguments, &Session::new(host)?),
         Command::Datasets(arguments) => datasets::run(&arguments, &Session::new(host)?),
+        Command::Predictions(arguments) => predictions::run(&arguments, &Session::new(host)?),
         Command::Batch(arguments) => batch::run(&arguments, &Session::new(host)?),
         Command::Predict(arguments) => predict::run(&arguments, &Session::new(host)?),
     }

@@ -9,6 +9,7 @@ mod jobs;
 mod metadata;
 mod models;
 mod observe;
+mod predictions;
 mod schedules;
 mod statistics;
 mod upload;
@@ -82,6 +83,21 @@ pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
         (Endpoint::SchedulePause, _) => schedules::pause(call).await,
         (Endpoint::ScheduleResume, _) => schedules::resume(call).await,
         (Endpoint::ScheduleRun, _) => schedules::run(call).await,
+        (Endpoint::PredictionTables, _) => Ok(predictions::list(call)),
+        (Endpoint::PredictionTable, &Method::PUT) => predictions::put(call).await,
+        (Endpoint::PredictionTable, &Method::DELETE) => predictions::delete(call).await,
+        (Endpoint::PredictionTable, _) => predictions::table(call),
+        (Endpoint::PredictionVersions, &Method::POST) => predictions::publish(call).await,
+        (Endpoint::PredictionRollback, &Method::POST) => predictions::rollback(call).await,
+        (Endpoint::PredictionLookup, &Method::POST) => predictions::look_up(call).await,
+        // A key may have the name of what is posted to.
+        (
+            Endpoint::Prediction
+            | Endpoint::PredictionVersions
+            | Endpoint::PredictionRollback
+            | Endpoint::PredictionLookup,
+            _,
+        ) => predictions::prediction(call).await,
         (Endpoint::Unknown, _) => Err(ApiError::not_found("nothing has this address")),
     }
 }

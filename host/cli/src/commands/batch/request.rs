@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use modelhost_batch::datasets::DataFormat;
 use modelhost_batch::jobs::{ErrorPolicy, FilledColumn, InputMapping, JobSpecification, Output};
+use modelhost_core::{Parameter, TableName};
 
 use crate::failure::Failure;
 
@@ -38,6 +39,12 @@ pub struct JobArguments {
     /// What an input gets where its column is null: INPUT=VALUE (repeatable; default: the row fails)
     #[arg(long = "if-null", value_name = "INPUT=VALUE", value_parser = pair)]
     if_null: Vec<(String, String)>,
+    /// A parameter of each call of the model, such as k=20 (repeatable)
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = pair)]
+    parameters: Vec<(String, String)>,
+    /// The prediction table to publish the output to when the job ends
+    #[arg(long, value_name = "TABLE")]
+    table: Option<TableName>,
     /// Another name in the output for an output of the model: OUTPUT=COLUMN (repeatable)
     #[arg(long = "rename", value_name = "OUTPUT=COLUMN", value_parser = pair)]
     outputs: Vec<(String, String)>,
@@ -81,6 +88,12 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// What is no JSON is a text.
+fn parameter((name, value): &(String, String)) -> (String, Parameter) {
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Parameter::Text(value.clone()));
+    (name.clone(), value)
+}
+
 impl JobArguments {
     /// The specification.
     ///
@@ -101,11 +114,12 @@ impl JobArguments {
         let mut specification = JobSpecification::new(
             text(&self.dataset),
             text(&self.model),
-            Output { dataset: text(&self.output), format },
+            Output { dataset: text(&self.output), table: self.table.clone(), format },
         );
         specification.filter = self.filter.clone();
         specification.columns = (!self.columns.is_empty()).then(|| self.columns.clone());
         specification.inputs = self.inputs()?;
+        specification.parameters = self.parameters.iter().map(parameter).collect();
         specification.outputs = self.outputs.iter().cloned().collect();
         specification.carry = self.carry.clone();
         specification.key = self.key.clone();
