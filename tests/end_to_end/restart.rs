@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -82,16 +82,21 @@ fn lost_code_is_compiled_again() {
     assert_eq!(compiled(setup.data_dir()).len(), 1);
 }
 
+/// Where the host keeps the network of a model's first version.
+fn graph_file(host: &Host, model: &str) -> PathBuf {
+    let version = host.get(&format!("/v1/models/{model}/versions/1")).expect(200);
+    let hex = version["graphs"][0]["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+    host.data_dir().join(format!("artifacts/graphs/{hex}.onnx"))
+}
+
 /// One model that cannot be loaded leaves the others alone.
 #[test]
 fn a_version_that_does_not_load_is_unavailable_and_nothing_else() {
     let host = Host::start();
     host.deploy_new("broken", &component(1, 1));
     host.deploy_new("well", &component(1, 2));
-    let graph = host.get("/v1/models/broken/versions/1").expect(200)["graphs"][0]["digest"].clone();
+    let file = graph_file(&host, "broken");
     let setup = host.stop();
-    let hex = graph.as_str().unwrap().trim_start_matches("sha256:");
-    let file = setup.data_dir().join(format!("artifacts/graphs/{hex}.onnx"));
     let network = fs::read(&file).unwrap();
     fs::remove_file(&file).unwrap();
     let host = setup.start();
@@ -110,10 +115,9 @@ fn a_rollback_to_what_does_not_load_changes_nothing() {
     let host = Host::start();
     host.deploy_new("m", &component(1, 1));
     host.deploy_new("m", &component(1, 2));
-    let graph = host.get("/v1/models/m/versions/1").expect(200)["graphs"][0]["digest"].clone();
+    let file = graph_file(&host, "m");
     let setup = host.stop();
-    let hex = graph.as_str().unwrap().trim_start_matches("sha256:");
-    fs::remove_file(setup.data_dir().join(format!("artifacts/graphs/{hex}.onnx"))).unwrap();
+    fs::remove_file(file).unwrap();
     let host = setup.start();
     let refused = host.client(&["rollback", "m"]);
     assert!(!refused.status.success());

@@ -203,8 +203,7 @@ impl<'a> Iterator for BytesElements<'a> {
     }
 }
 
-/// The product of the extents; none where it does not fit into 64 bits.
-/// The number of elements of a shape; none where it is beyond all numbers.
+/// How many elements a tensor of this shape has; none where the number does not fit into 64 bits.
 pub fn element_count(shape: &[u64]) -> Option<u64> {
     // A zero anywhere makes the tensor empty, however large the others are.
     if shape.contains(&0) {

@@ -59,8 +59,9 @@ impl Executor {
     ///
     /// A graph that is sure to take less than 100 µs for inputs of these extents (1 ms where nobody else is under way) runs
     /// on the calling thread: at once, or where others are on their way to share a run with, after their turns. Any other
-    /// waits for a thread of the executor, as does one that is to wait for others or that others run already. Dropping the future sets [`crate::RunLimits::cancelled`]: a call that still waits
-    /// leaves the queue, and a run that nobody else waits for stops at its next operator.
+    /// waits for a thread of the executor, as does one that is to wait for others or that others run already. Dropping the
+    /// future sets [`crate::RunLimits::cancelled`]: a call that still waits leaves the queue, and a run that nobody else
+    /// waits for stops at its next operator.
     ///
     /// # Errors
     /// [`ComputeError`]; a panic of the engine is [`ComputeError::Failed`].

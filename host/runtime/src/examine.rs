@@ -63,6 +63,16 @@ pub struct EngineVerdict {
     pub error: Option<String>,
 }
 
+impl EngineVerdict {
+    /// Whether the engine takes the graph, and why not.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn outcome(&self) -> Result<(), String> {
+        self.error.clone().map_or(Ok(()), Err)
+    }
+}
+
 /// What the process prints: one line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

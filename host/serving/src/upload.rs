@@ -294,7 +294,7 @@ fn graphs_aside(runtime: &Runtime, folder: &Path, examined: &Examination) -> Res
     let load = |graph: &ExaminedGraph| {
         let name = &graph.description.name;
         let path = examine::graph_file(folder, graph);
-        let verdict = |verdict: &EngineVerdict| (verdict.engine, verdict.error.clone().map_or(Ok(()), Err));
+        let verdict = |verdict: &EngineVerdict| (verdict.engine, verdict.outcome());
         let graph = WantedGraph {
             name: name.clone(),
             digest: graph.digest,

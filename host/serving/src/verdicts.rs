@@ -44,8 +44,7 @@ impl Verdicts {
         let mut found = self.found.lock();
         for graph in graphs {
             for verdict in &graph.engines {
-                let error = verdict.error.clone();
-                found.insert((graph.digest, verdict.engine), error.map_or(Ok(()), Err));
+                found.insert((graph.digest, verdict.engine), verdict.outcome());
             }
         }
     }
