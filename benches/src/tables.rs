@@ -61,14 +61,14 @@ pub async fn measure(modelhost: &Path, keys: u64, effort: Effort) -> Result<Tabl
     let mut lookups = Vec::new();
     let (one, many) = (one_key(address, keys), many_keys(address, keys));
     for connections in CONNECTIONS {
-        lookups.push(("one key", connections, load::closed(&one, connections, effort).await?));
+        lookups.push(("one key", connections, load::run(&one, connections, effort).await?));
     }
     for connections in CONNECTIONS {
-        lookups.push(("100 keys", connections, load::closed(&many, connections, effort).await?));
+        lookups.push(("100 keys", connections, load::run(&many, connections, effort).await?));
     }
     send(address, put(2)).await?;
     let publishing_again = async { send(address, publication()).await };
-    let (load, again) = tokio::join!(load::closed(&one, 4, effort), publishing_again);
+    let (load, again) = tokio::join!(load::run(&one, 4, effort), publishing_again);
     again?;
     lookups.push(("one key, while a version is published", 4, load?));
     let bytes = published["bytes"].as_u64().context("a publication tells its bytes")?;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Case;
 use crate::client::Target;
 use crate::load::{self, Load};
+use crate::open_loop;
 use crate::servers::{self, Server};
 use crate::timing::Effort;
 
@@ -92,12 +93,12 @@ impl Host {
 
     /// Rows a second of one client that sends row by row.
     pub async fn one_by_one(&self, case: &Case, effort: Effort) -> Result<f64> {
-        Ok(load::closed(&self.infer(case)?, 1, effort).await?.requests_per_second)
+        Ok(load::run(&self.infer(case)?, 1, effort).await?.requests_per_second)
     }
 
     /// What requests of one row take that arrive at this rate.
     pub async fn requests(&self, case: &Case, rate: f64, effort: Effort) -> Result<Load> {
-        load::open(&self.infer(case)?, rate, effort).await
+        open_loop::run(&self.infer(case)?, rate, effort).await
     }
 
     fn infer(&self, case: &Case) -> Result<Target> {

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use modelhost_tests::host::{Host, Setup};
+use modelhost_tests::host::Setup;
 use modelhost_tests::table;
 use serde_json::Value;
 

@@ -204,7 +204,7 @@ fn only_the_wanted_rows_and_columns_are_read() {
     let upper: Vec<String> = wanted.iter().map(|id| sexes[*id as usize % 500].to_uppercase()).collect();
     assert_eq!(table::texts(&predicted, "who"), upper);
     assert_eq!(done["rows"]["filtered"], 3_000 - wanted.len());
-    super::predictions::assert_as_online(&host, &predicted, 50);
+    assert_as_online(&host, &predicted, 50);
 }
 
 #[test]

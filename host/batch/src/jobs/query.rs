@@ -354,7 +354,7 @@ fn external(error: Error) -> DataFusionError {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Array, Int64Array, RecordBatch, StringArray, UInt64Array};
+    use arrow::array::{Int64Array, RecordBatch, StringArray, UInt64Array};
 
     use super::*;
 
