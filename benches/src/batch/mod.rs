@@ -5,7 +5,7 @@ mod data;
 mod host;
 mod plain_loop;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -69,8 +69,8 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
 
 async fn measure_speed(
     case: &Case,
-    plugins: &PathBuf,
-    binary: &PathBuf,
+    plugins: &Path,
+    binary: &Path,
     effort: Effort,
     table: &mut Table,
 ) -> Result<()> {
@@ -101,8 +101,8 @@ async fn measure_speed(
 }
 
 async fn measure_requests(
-    plugins: &PathBuf,
-    binary: &PathBuf,
+    plugins: &Path,
+    binary: &Path,
     effort: Effort,
     rows: usize,
     table: &mut Table,
@@ -143,7 +143,7 @@ async fn measure_requests(
     Ok(())
 }
 
-async fn measure_memory(plugins: &PathBuf, binary: &PathBuf, rows: usize, table: &mut Table) -> Result<()> {
+async fn measure_memory(plugins: &Path, binary: &Path, rows: usize, table: &mut Table) -> Result<()> {
     let mut smaller = None;
     for rows in [rows, 10 * rows] {
         let folder = tempfile::tempdir()?;
