@@ -10,9 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct BatchSettings {
     /// Threads for batch work; 0 is one for each core. Default 0.
     pub threads: usize,
-    /// How much of the machine's cores the calls of a job take that does not say so itself, in percent. They give way to
-    /// all other threads of the host, which is not always enough to leave the slowest of the requests beside them as
-    /// quick as before. Default 50.
+    /// How much of the machine's cores the calls of all jobs may take together, in percent. They only take what all other
+    /// threads of the host leave. Default 100.
     pub share_percent: u8,
     /// Jobs that run at one moment; others are queued. Default 1.
     pub max_running_jobs: usize,
@@ -36,7 +35,7 @@ impl Default for BatchSettings {
     fn default() -> BatchSettings {
         BatchSettings {
             threads: 0,
-            share_percent: 50,
+            share_percent: 100,
             max_running_jobs: 1,
             query_memory_bytes: 512 << 20,
             max_dataset_bytes: 64 << 30,

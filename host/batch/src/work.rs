@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use modelhost_serving::run_when_idle;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -28,7 +29,7 @@ impl Work {
         let runtime = Builder::new_multi_thread()
             .worker_threads(count)
             .thread_name("batch")
-            .on_thread_start(give_way)
+            .on_thread_start(run_when_idle)
             .enable_all()
             .build();
         let runtime = runtime.map_err(Error::internal)?;
@@ -72,19 +73,6 @@ impl Work {
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.handle().spawn_blocking(work).await?
-    }
-}
-
-/// Added to the niceness of the threads: as much as there is.
-const NICENESS: i32 = 19;
-
-/// Lets the operating system prefer all other threads of the host to this one.
-fn give_way() {
-    // On Linux this is a property of each thread, elsewhere of the whole process.
-    if cfg!(target_os = "linux")
-        && let Err(error) = rustix::process::setpriority_process(None, NICENESS)
-    {
-        tracing::warn!(%error, "threads for batch work do not give way to others");
     }
 }
 

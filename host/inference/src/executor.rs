@@ -19,6 +19,8 @@ use crate::schedule::{Done, Scheduler, is_stackable};
 /// waits long for inference.
 pub struct Executor {
     scheduler: Scheduler,
+    /// Of calls that nobody waits for.
+    background: Scheduler,
 }
 
 /// A run that is expected to end within this time is not worth a hop to another thread and back, which costs some
@@ -46,13 +48,14 @@ pub struct Computed {
 }
 
 impl Executor {
-    /// Starts that many threads for short runs and as many for long ones, at least one of each. One per core is right: a
-    /// run uses one thread.
+    /// Starts that many threads for short runs, as many for long ones and as many for those that nobody waits for, at least
+    /// one of each. One per core is right: a run uses one thread.
     ///
     /// # Errors
     /// Where the operating system gives no thread.
     pub fn new(threads: usize) -> io::Result<Executor> {
-        Ok(Executor { scheduler: Scheduler::new(threads)? })
+        let (scheduler, background) = (Scheduler::of_requests(threads)?, Scheduler::of_background(threads)?);
+        Ok(Executor { scheduler, background })
     }
 
     /// Runs the graph on these inputs, in any order, and gives its outputs in the order of the graph's file.
@@ -85,7 +88,7 @@ impl Executor {
                 let _present = counters.enter();
                 self.scheduler.gather(graph, inputs, options, admitted, threads).await?
             }
-            Where::Background => self.scheduler.compute(graph, inputs, options, admitted).await?,
+            Where::Background => self.background.compute(graph, inputs, options, admitted).await?,
             Where::Queue => {
                 let _present = counters.enter();
                 self.scheduler.compute(graph, inputs, options, admitted).await?

@@ -67,7 +67,7 @@ pub fn compilation_key(engine: &Engine) -> String {
 
 fn pool(settings: &RuntimeSettings) -> PoolingAllocationConfig {
     let limits = &settings.limits;
-    let calls = settings.max_concurrent_calls;
+    let calls = settings.max_concurrent_calls.saturating_add(settings.max_background_calls());
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(calls)
         .total_core_instances(calls.saturating_mul(limits.core_instances))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use modelhost_inference::{
     ComputeError, ComputeOptions, Engines, Executor, Graph, GraphCache, InferenceSettings, Priority,
-    RunLimits,
+    RunLimits, run_when_idle,
 };
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
@@ -20,7 +20,7 @@ use crate::predictions::PredictionTables;
 use crate::sandbox::NamedTensors;
 use crate::scheduling::{Scheduling, Share};
 use crate::services::Services;
-use crate::settings::RuntimeSettings;
+use crate::settings::{RuntimeSettings, threads_or_cores};
 use crate::state::CallState;
 use crate::threads::PluginThreads;
 
@@ -31,10 +31,16 @@ pub struct Runtime {
     services: Arc<Services>,
     settings: RuntimeSettings,
     compilation_key: String,
+    requests: CallRoom,
+    /// For calls that nobody waits for.
+    background: CallRoom,
+}
+
+/// Where calls of one kind run. Kinds share nothing here: one that is slow keeps none of the other waiting.
+struct CallRoom {
+    /// How many may hold a sandbox.
     sandboxes: Semaphore,
     threads: PluginThreads,
-    /// For calls that nobody waits for: the operating system prefers all other threads to them.
-    background: PluginThreads,
 }
 
 impl Runtime {
@@ -51,7 +57,7 @@ impl Runtime {
         let services = Services {
             limits: settings.limits.clone(),
             memory: MemoryBudget::of_host(settings.sandbox_memory_bytes),
-            executor: Executor::new(threads_or(inference.threads, cores()))?,
+            executor: Executor::new(threads_or_cores(inference.threads))?,
             graph_cache: Arc::new(GraphCache::new(engines)),
             batching: inference.dynamic_batching.into(),
             allow_graph_load: settings.allow_graph_load,
@@ -61,20 +67,21 @@ impl Runtime {
             linker: linker(&engine)?,
             compilation_key: compilation_key(&engine),
             services: Arc::new(services),
-            sandboxes: Semaphore::new(settings.max_concurrent_calls.max(1) as usize),
-            threads: PluginThreads::start(
-                "plugin",
-                threads_or(settings.plugin_threads, cores() - (cores() / 4).max(1)),
-                Engine::tls_eager_initialize,
-            )?,
-            background: PluginThreads::start(
-                "plugin-batch",
-                threads_or(settings.background_threads, cores()),
-                || {
+            requests: CallRoom {
+                sandboxes: Semaphore::new(settings.max_concurrent_calls.max(1) as usize),
+                threads: PluginThreads::start(
+                    "plugin",
+                    settings.plugin_thread_count(),
+                    Engine::tls_eager_initialize,
+                )?,
+            },
+            background: CallRoom {
+                sandboxes: Semaphore::new(settings.max_background_calls() as usize),
+                threads: PluginThreads::start("plugin-batch", settings.background_thread_count(), || {
                     Engine::tls_eager_initialize();
-                    give_way();
-                },
-            )?,
+                    run_when_idle();
+                })?,
+            },
             engine,
             settings,
         })
@@ -102,8 +109,8 @@ impl Runtime {
 
     /// A share of the machine, for plugins that belong to one model.
     pub fn share(&self, scheduling: Scheduling) -> Share {
-        let turns = self.threads.share(scheduling.weight);
-        let background_turns = self.background.share(scheduling.weight);
+        let turns = self.requests.threads.share(scheduling.weight);
+        let background_turns = self.background.threads.share(scheduling.weight);
         Share::new(scheduling, turns, background_turns)
     }
 
@@ -138,7 +145,7 @@ impl Runtime {
     }
 
     /// Runs a call on the plugin threads, or those of the background, when a sandbox is free, and ends it when its time
-    /// is over or nobody waits for it any more.
+    /// is over or nobody waits for it any more. In the background its time begins with its first turn.
     pub(crate) async fn run<T, F>(
         self: &Arc<Self>,
         share: &Share,
@@ -150,45 +157,28 @@ impl Runtime {
         T: Send + 'static,
         F: Future<Output = Result<T, CallError>> + Send,
     {
+        let late = move |_| Err(CallError::DeadlineExceeded { milliseconds: limit.as_micros().div_ceil(1_000) });
         let runtime = self.clone();
-        let deadline = Instant::now() + limit;
-        let bounded = async move {
-            let in_time = async {
-                // More calls than sandboxes wait here; the semaphore is never closed.
-                let _sandbox = runtime.sandboxes.acquire().await;
-                call(deadline).await
-            };
-            let late =
-                |_| Err(CallError::DeadlineExceeded { milliseconds: limit.as_micros().div_ceil(1_000) });
-            tokio::time::timeout_at(deadline.into(), in_time).await.unwrap_or_else(late)
-        };
         let answer = if priority.is_background() {
-            self.background.spawn(share.background_turns(), bounded).await
+            let bounded = async move {
+                // The semaphore is never closed.
+                let _sandbox = runtime.background.sandboxes.acquire().await;
+                let deadline = Instant::now() + limit;
+                tokio::time::timeout_at(deadline.into(), call(deadline)).await.unwrap_or_else(late)
+            };
+            self.background.threads.spawn(share.background_turns(), bounded).await
         } else {
-            self.threads.spawn(share.turns(), bounded).await
+            let deadline = Instant::now() + limit;
+            let bounded = async move {
+                let in_time = async {
+                    // More calls than sandboxes wait here; the semaphore is never closed.
+                    let _sandbox = runtime.requests.sandboxes.acquire().await;
+                    call(deadline).await
+                };
+                tokio::time::timeout_at(deadline.into(), in_time).await.unwrap_or_else(late)
+            };
+            self.requests.threads.spawn(share.turns(), bounded).await
         };
         answer.unwrap_or_else(|| Err(CallError::Host { reason: "a call panicked".to_owned() }))
     }
-}
-
-/// Added to the niceness of threads of the background: as much as there is.
-const BACKGROUND_NICENESS: i32 = 19;
-
-/// Lowers the priority of this thread for the operating system.
-fn give_way() {
-    // On Linux this is a property of each thread, elsewhere of the whole process.
-    if cfg!(target_os = "linux")
-        && let Err(error) = rustix::process::setpriority_process(None, BACKGROUND_NICENESS)
-    {
-        tracing::warn!(%error, "threads of the background do not give way to others");
-    }
-}
-
-/// What is set, or else this many; at least one.
-fn threads_or(set: usize, otherwise: usize) -> usize {
-    if set == 0 { otherwise.max(1) } else { set }
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -17,8 +17,8 @@ pub struct RuntimeSettings {
     /// Threads that run plugins; 0 is three for each four cores, at least one, which leaves the others to
     /// those that read sockets: more threads than cores only wake each other. Default 0.
     pub plugin_threads: usize,
-    /// Threads that run plugins for batch jobs; 0 is one for each core. The operating system prefers all other threads
-    /// of the host to them, so they take what those leave. Default 0.
+    /// Threads that run plugins for batch jobs; 0 is one for each core. They run only where no other thread of the host
+    /// wants the processor. Default 0.
     pub background_threads: usize,
     /// Bytes of each idle sandbox that stay mapped, which saves page faults at the price of resident
     /// memory (bytes × idle sandboxes). Default 2 MiB.
@@ -74,6 +74,36 @@ pub struct CallLimits {
     pub log_bytes: usize,
     /// Bytes of a network that is loaded at run time. Default 64 MiB.
     pub graph_load_bytes: usize,
+}
+
+impl RuntimeSettings {
+    /// How many threads run plugins.
+    pub(crate) fn plugin_thread_count(&self) -> usize {
+        match self.plugin_threads {
+            0 => (cores() - (cores() / 4).max(1)).max(1),
+            set => set,
+        }
+    }
+
+    /// How many threads run plugins for batch jobs.
+    pub(crate) fn background_thread_count(&self) -> usize {
+        threads_or_cores(self.background_threads)
+    }
+
+    /// Calls of batch jobs that may run at one moment, beside those of requests: while one waits for its network another
+    /// one can go on.
+    pub fn max_background_calls(&self) -> u32 {
+        u32::try_from(2 * self.background_thread_count()).unwrap_or(u32::MAX)
+    }
+}
+
+/// What is set, or else one for each core.
+pub(crate) fn threads_or_cores(set: usize) -> usize {
+    if set == 0 { cores() } else { set }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl CallLimits {

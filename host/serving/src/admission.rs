@@ -12,7 +12,6 @@
 //!
 //! The lock of the queue is held for some tens of nanoseconds at a time, by whichever model.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -38,20 +37,7 @@ pub(crate) struct Admission {
     max_waiting: AtomicUsize,
     /// Requests that wait for something else before they ask for a slot.
     outside: AtomicUsize,
-    kind: Kind,
 }
-
-/// Who comes in by a door.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// Somebody who waits for an answer.
-    Request,
-    /// Work that nobody waits for: where slots are scarce it gets next to none of them.
-    Background,
-}
-
-/// The weight of a request beside that of the background, where both are of models of equal weight.
-const REQUEST_WEIGHT: NonZeroU32 = NonZeroU32::new(64).expect("is not zero");
 
 /// What is known about a request that wants to run.
 #[derive(Clone, Copy, Debug)]
@@ -99,35 +85,16 @@ impl Slots {
     }
 }
 
-impl Kind {
-    fn weight(self, limits: Limits) -> NonZeroU32 {
-        match self {
-            Kind::Request => limits.weight.saturating_mul(REQUEST_WEIGHT),
-            Kind::Background => limits.weight,
-        }
-    }
-}
-
 impl Admission {
     pub(crate) fn new(slots: Arc<Slots>, limits: Limits) -> Admission {
-        Admission::of_kind(Kind::Request, slots, limits)
-    }
-
-    /// The door for work that nobody waits for. The same limits hold for it once more: it takes no place from a request.
-    pub(crate) fn background(slots: Arc<Slots>, limits: Limits) -> Admission {
-        Admission::of_kind(Kind::Background, slots, limits)
-    }
-
-    fn of_kind(kind: Kind, slots: Arc<Slots>, limits: Limits) -> Admission {
-        let flow = slots.queue.lock().add_flow(kind.weight(limits), limits.running);
-        let (max_waiting, outside) = (AtomicUsize::new(limits.waiting), AtomicUsize::new(0));
-        Admission { slots, flow, max_waiting, outside, kind }
+        let flow = slots.queue.lock().add_flow(limits.weight, limits.running);
+        Admission { slots, flow, max_waiting: AtomicUsize::new(limits.waiting), outside: AtomicUsize::new(0) }
     }
 
     /// Changes the limits. Who runs or waits already goes on.
     pub(crate) fn set_limits(&self, limits: Limits) {
         self.max_waiting.store(limits.waiting, Ordering::Relaxed);
-        self.slots.change(|queue| queue.set_flow(self.flow, self.kind.weight(limits), limits.running));
+        self.slots.change(|queue| queue.set_flow(self.flow, limits.weight, limits.running));
     }
 
     /// Whether a request that comes now has any prospect. To be asked before work is done for it.

@@ -10,7 +10,6 @@ use modelhost_inference::Priority;
 use modelhost_runtime::{CallError, CallOptions, NamedTensors};
 use parking_lot::Mutex;
 
-use crate::admission::Asking;
 use crate::error::Error;
 use crate::host::ModelHost;
 use crate::servable::Servable;
@@ -49,13 +48,10 @@ impl Servable {
         TensorDescription::check_all(&self.signature.inputs, "input", &inputs)
             .map_err(|mismatch| BackgroundError::Inputs(mismatch.to_string()))?;
         let priority = Priority::BACKGROUND;
-        let asking = Asking { priority: priority.0, deadline: None, service_time: None };
         let resident = self.resident().await?;
-        let place = self.background.enter(asking).await?;
         let options = CallOptions { timeout, priority };
-        let answer = resident.plugin.predict(&self.signature, inputs, parameters, options).await;
-        drop(place);
-        Ok(answer?.outputs)
+        let answer = resident.plugin.predict(&self.signature, inputs, parameters, options).await?;
+        Ok(answer.outputs)
     }
 }
 

@@ -40,8 +40,6 @@ pub(crate) struct LiveModels {
 pub(crate) struct LiveModel {
     pub(crate) name: ModelName,
     pub(crate) admission: Arc<Admission>,
-    /// For work that nobody waits for.
-    pub(crate) background: Arc<Admission>,
     /// How many need a version that may not be deleted meanwhile.
     pub(crate) holds: Arc<Mutex<BTreeMap<VersionNumber, usize>>>,
     /// What its versions have of the machine together.
@@ -106,7 +104,6 @@ impl LiveModels {
         let model = Arc::new(LiveModel {
             name: name.clone(),
             admission: Arc::new(Admission::new(self.slots.clone(), self.defaults.limits(&nothing))),
-            background: Arc::new(Admission::background(self.slots.clone(), self.defaults.limits(&nothing))),
             holds: Arc::default(),
             share: self.runtime.share(self.defaults.scheduling(&nothing)),
             defaults: self.defaults.clone(),
@@ -142,7 +139,6 @@ impl LiveModel {
         let configuration = configured(record.as_ref());
         if configuration != configured(before.record.as_deref()) {
             self.admission.set_limits(self.defaults.limits(&configuration));
-            self.background.set_limits(self.defaults.limits(&configuration));
             self.share.set(self.defaults.scheduling(&configuration));
             self.share.grant(configuration.prediction_tables.clone());
             self.configuration.store(Arc::new(configuration));

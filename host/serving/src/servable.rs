@@ -35,7 +35,6 @@ pub struct Servable {
     pub(crate) version: VersionNumber,
     pub(crate) signature: Arc<Signature>,
     pub(crate) admission: Arc<Admission>,
-    pub(crate) background: Arc<Admission>,
     pub(crate) statistics: ModelStatistics,
     /// From the start of a request to its answer.
     service_time: Estimate,
@@ -88,7 +87,6 @@ impl Servable {
             version: record.number,
             signature: Arc::new(record.signature.clone()),
             admission: live.admission.clone(),
-            background: live.background.clone(),
             statistics: loader.statistics.of(&live.name, record.number),
             service_time: Estimate::default(),
             share: live.share.clone(),

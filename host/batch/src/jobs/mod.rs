@@ -6,6 +6,7 @@
 //! module owns the states of jobs and what of it is recorded.
 
 mod convert;
+mod core_share;
 mod dry_run;
 mod execution;
 mod fault;
@@ -44,7 +45,7 @@ pub use specification::{ErrorPolicy, FilledColumn, InputMapping, JobSpecificatio
 
 use self::execution::parts_folder;
 use self::parts::Parts;
-use self::planning::{Holds, Planner};
+use self::planning::{Holds, Planner, cores_of_all};
 use self::progress::Progress;
 use self::publishing::failed_file;
 use self::store::JobStore;
@@ -52,6 +53,9 @@ use crate::datasets::Datasets;
 use crate::settings::BatchSettings;
 use crate::tables::Tables;
 use crate::work::Work;
+
+/// Jobs that are tried at one moment; others wait. Each holds rows in memory.
+const MAX_DRY_RUNS: usize = 2;
 
 /// All jobs of one data folder.
 pub struct Jobs {
@@ -62,6 +66,8 @@ pub struct Jobs {
     folder: PathBuf,
     /// How many run at one moment.
     places: Semaphore,
+    /// How many are tried at one moment.
+    dry_runs: Semaphore,
     /// Those that are queued or run.
     active: Mutex<HashMap<JobId, Arc<Active>>>,
     /// What those that are not final need.
@@ -101,11 +107,12 @@ impl Jobs {
     ) -> Result<Arc<Jobs>, Error> {
         let folder = registry.folder("jobs")?;
         let jobs = Arc::new(Jobs {
-            planner: Planner { host, datasets, tables, settings: settings.clone() },
+            planner: Planner { host, datasets, tables, cores: cores_of_all(settings) },
             store: JobStore::new(registry),
             work,
             folder,
             places: Semaphore::new(settings.max_running_jobs.max(1)),
+            dry_runs: Semaphore::new(MAX_DRY_RUNS),
             active: Mutex::default(),
             holds: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
@@ -206,6 +213,8 @@ impl Jobs {
     /// # Errors
     /// As making the job.
     pub async fn dry_run(&self, specification: JobSpecification) -> Result<DryRun, Error> {
+        // Never closed.
+        let _turn = self.dry_runs.acquire().await;
         let planner = self.planner.clone();
         self.work.run_while_awaited(async move { planner.dry_run(&specification).await }).await
     }

@@ -8,13 +8,14 @@ use arrow::datatypes::SchemaRef;
 use modelhost_core::{Signature, VersionNumber};
 use modelhost_serving::{Error, ModelHost, Servable, VersionHold, VersionSelector};
 
+use super::core_share::{Allowance, CoreShare};
 use super::inputs::Inputs;
 use super::outputs::Outputs;
 use super::parts::check_format;
 use super::query::Query;
 use super::reading::Source;
 use super::record::ResolvedModel;
-use super::scoring::{Pace, Scorer};
+use super::scoring::Scorer;
 use super::specification::{JobSpecification, invalid};
 use crate::datasets::{DatasetReference, DatasetVersion, Datasets, Hold};
 use crate::settings::BatchSettings;
@@ -43,7 +44,17 @@ pub(crate) struct Planner {
     pub(crate) host: Arc<ModelHost>,
     pub(crate) datasets: Arc<Datasets>,
     pub(crate) tables: Arc<Tables>,
-    pub(crate) settings: BatchSettings,
+    /// What the calls of all jobs may take of the machine together.
+    pub(crate) cores: Arc<Allowance>,
+}
+
+/// What the calls of all jobs may take of this machine together.
+pub(crate) fn cores_of_all(settings: &BatchSettings) -> Arc<Allowance> {
+    Arc::new(Allowance::new(cores(), u32::from(settings.share_percent), None))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Planner {
@@ -138,9 +149,9 @@ impl Planner {
     ) -> Result<Scorer, Error> {
         let inputs = Inputs::new(signature, &specification.inputs, schema)?;
         let outputs = Outputs::new(signature, &specification.outputs, inputs.is_batched())?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let share = specification.share_percent.map_or(u32::from(self.settings.share_percent), u32::from);
-        let pace = Pace::new(specification.parallelism.map(u32::from), cores, share);
+        let percent = specification.share_percent.map_or(100, u32::from);
+        let of_job = Allowance::new(cores(), percent, specification.parallelism.map(u32::from));
+        let cores = CoreShare::new(of_job, self.cores.clone());
         let timeout =
             specification.call_timeout_ms.map_or(Duration::MAX, |ms| Duration::from_millis(ms.get()));
         Scorer::new(
@@ -153,7 +164,7 @@ impl Planner {
             specification.carry.clone(),
             specification.batch_size.get() as usize,
             timeout,
-            pace,
+            cores,
         )
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, UInt32Array};
 use arrow::compute::{concat, take};
@@ -12,9 +12,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use arrow::error::ArrowError;
 use modelhost_core::{ErrorCode, Parameter};
 use modelhost_serving::{BackgroundError, CallError, Error, NamedTensors, Servable};
-use tokio::sync::Semaphore;
 
 use super::convert::key_of;
+use super::core_share::CoreShare;
 use super::fault::{FailedRow, Fault};
 use super::inputs::{Inputs, Prepared, pick};
 use super::outputs::Outputs;
@@ -38,17 +38,9 @@ pub(crate) struct Scorer {
     carried: Vec<String>,
     schema: SchemaRef,
     timeout: Duration,
-    pace: Pace,
+    cores: CoreShare,
     /// Rows of a call. Lowered where calls fail that succeed in halves.
     batch_size: AtomicUsize,
-}
-
-/// How many calls run at one moment, and how long each pauses after it, so that they take no more than their share.
-pub(crate) struct Pace {
-    calls: Semaphore,
-    most: usize,
-    /// Seconds of pause for each second of a call.
-    pause: f64,
 }
 
 /// What became of the rows of a batch.
@@ -57,36 +49,6 @@ pub(crate) struct Scored {
     pub(crate) rows: RecordBatch,
     /// Those that failed, in the same order.
     pub(crate) failed: Vec<FailedRow>,
-}
-
-impl Pace {
-    /// So many calls on so many cores, of which they may take this share.
-    pub(crate) fn new(parallelism: Option<u32>, cores: usize, share_percent: u32) -> Pace {
-        let share = f64::from(share_percent.clamp(1, 100)) / 100.0;
-        let allowed = cores as f64 * share;
-        // While one call waits for its network another one can go on.
-        let most = if share_percent < 100 { allowed.ceil() as usize } else { 2 * cores };
-        let calls = parallelism.map_or(most, |parallelism| most.min(parallelism as usize)).max(1);
-        let busy = (allowed / calls as f64).min(1.0);
-        let pause = if share_percent < 100 { (1.0 - busy) / busy } else { 0.0 };
-        Pace { calls: Semaphore::new(calls), most: calls, pause }
-    }
-
-    /// Calls at one moment.
-    pub(crate) fn calls(&self) -> usize {
-        self.most
-    }
-
-    async fn call<T>(&self, call: impl Future<Output = T>) -> T {
-        // Never closed.
-        let _turn = self.calls.acquire().await;
-        let began = Instant::now();
-        let answer = call.await;
-        if self.pause > 0.0 {
-            tokio::time::sleep(began.elapsed().mul_f64(self.pause)).await;
-        }
-        answer
-    }
 }
 
 impl Scorer {
@@ -105,7 +67,7 @@ impl Scorer {
         carried: Vec<String>,
         batch_size: usize,
         timeout: Duration,
-        pace: Pace,
+        cores: CoreShare,
     ) -> Result<Scorer, Error> {
         let refuse = |message: String| Err(Error::new(ErrorCode::InvalidArgument, message));
         let mut fields = Vec::new();
@@ -137,7 +99,7 @@ impl Scorer {
         }
         let schema = Arc::new(Schema::new(fields));
         let batch_size = AtomicUsize::new(batch_size.max(1));
-        Ok(Scorer { servable, inputs, parameters, outputs, key, carried, schema, timeout, pace, batch_size })
+        Ok(Scorer { servable, inputs, parameters, outputs, key, carried, schema, timeout, cores, batch_size })
     }
 
     /// The columns of what succeeds.
@@ -168,7 +130,7 @@ impl Scorer {
 
     /// Calls at one moment.
     pub(crate) fn parallelism(&self) -> usize {
-        self.pace.calls()
+        self.cores.calls()
     }
 
     /// Scores the rows of a batch, which has them numbered in [`ROW_NUMBER`].
@@ -257,7 +219,7 @@ impl Scorer {
         loop {
             let call =
                 self.servable.infer_in_background(inputs.clone(), self.parameters.clone(), self.timeout);
-            let error = match self.pace.call(call).await {
+            let error = match self.cores.call(call).await {
                 Ok(answer) => return Ok(Ok(answer)),
                 Err(error) => error,
             };
@@ -380,21 +342,6 @@ fn unexpected(error: ArrowError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_share_of_the_machine_is_calls_and_pauses() {
-        let pace = |parallelism, share| {
-            let pace = Pace::new(parallelism, 4, share);
-            (pace.calls(), pace.pause)
-        };
-        assert_eq!(pace(None, 100), (8, 0.0));
-        assert_eq!(pace(Some(3), 100), (3, 0.0));
-        assert_eq!(pace(None, 50), (2, 0.0));
-        assert_eq!(pace(None, 25), (1, 0.0));
-        let (calls, pause) = pace(None, 10);
-        assert!(calls == 1 && (pause - 1.5).abs() < 1e-9, "{pause}");
-        assert_eq!(pace(Some(1), 50), (1, 0.0));
-    }
 
     #[test]
     fn answers_come_in_the_order_of_the_rows() {

@@ -63,7 +63,8 @@ pub struct JobSpecification {
     /// Milliseconds that a call may take. None: what the host allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_timeout_ms: Option<NonZeroU64>,
-    /// How much of the machine's cores its calls may take, in percent. None: what the host allows.
+    /// How much of the machine's cores its calls may take, in percent, where the host allows all jobs together as much.
+    /// None: all of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_percent: Option<NonZeroU32>,
 }

@@ -20,6 +20,7 @@ use crate::graph::Graph;
 use crate::options::ComputeOptions;
 use crate::run::{Admitted, total_bytes};
 use crate::stacking;
+use crate::thread_priority::{give_way, run_when_idle};
 
 /// The threads end when this is dropped and the calls that wait are done.
 pub(crate) struct Scheduler {
@@ -33,9 +34,6 @@ const SHORT_BELOW: Duration = Duration::from_millis(2);
 /// Added to the niceness of threads that run long graphs: a thread beside one of them gets nine tenths of a processor that
 /// both want.
 const LONG_NICENESS: i32 = 10;
-
-/// The same for threads that run what nobody waits for: as much as there is.
-const BACKGROUND_NICENESS: i32 = 19;
 
 /// Engines recurse while they run subgraphs. Reserved address space, touched only as far as it is used.
 const STACK_BYTES: usize = 16 << 20;
@@ -57,7 +55,8 @@ pub(super) enum LaneName {
 }
 
 impl LaneName {
-    const WITH_THREADS: [LaneName; 3] = [LaneName::Short, LaneName::Long, LaneName::Background];
+    /// The lanes with threads of a scheduler for requests.
+    const OF_REQUESTS: &[LaneName] = &[LaneName::Short, LaneName::Long];
 
     /// The lane of a run that is sure to take this time.
     fn of(time: Option<Duration>) -> LaneName {
@@ -95,9 +94,19 @@ struct State {
 
 impl Scheduler {
     /// Starts that many threads for short runs, and as many for long ones; at least one of each.
-    pub(crate) fn new(threads: usize) -> io::Result<Scheduler> {
+    pub(crate) fn of_requests(threads: usize) -> io::Result<Scheduler> {
+        Scheduler::start(LaneName::OF_REQUESTS, threads)
+    }
+
+    /// Starts that many threads, at least one, for what nobody waits for. They share nothing with those of requests: one
+    /// that others interrupted while it held a lock would keep requests waiting.
+    pub(crate) fn of_background(threads: usize) -> io::Result<Scheduler> {
+        Scheduler::start(&[LaneName::Background], threads)
+    }
+
+    fn start(lanes: &[LaneName], threads: usize) -> io::Result<Scheduler> {
         let scheduler = Scheduler { shared: Arc::default() };
-        for lane in LaneName::WITH_THREADS {
+        for &lane in lanes {
             for index in 0..threads.max(1) {
                 let shared = scheduler.shared.clone();
                 let name = match lane {
@@ -240,9 +249,8 @@ impl Shared {
         lane: LaneName,
     ) -> Result<(Place, bool), ComputeError> {
         let mut state = self.state.lock();
-        // Those that nobody waits for keep nobody out, and are kept out by nobody.
-        let in_front = state.lanes.iter().take(LaneName::Background as usize);
-        let waiting: usize = in_front.map(|lane| lane.waiting_for_graph_of(key)).sum();
+        let waiting: usize = state.lanes.iter().map(|lane| lane.waiting_for_graph_of(key)).sum();
+        // Those that nobody waits for are as many as their job makes.
         if lane != LaneName::Background && waiting >= call.options.batching.max_queue_size {
             graph.counters().record_rejection();
             return Err(ComputeError::Overloaded { waiting });
@@ -259,7 +267,7 @@ impl Shared {
     fn work(&self, name: LaneName) {
         match name {
             LaneName::Long => give_way(LONG_NICENESS),
-            LaneName::Background => give_way(BACKGROUND_NICENESS),
+            LaneName::Background => run_when_idle(),
             LaneName::Short | LaneName::Callers => {}
         }
         let mut settled = None;
@@ -308,14 +316,4 @@ pub(super) fn timed(batch: Batch) -> Duration {
         tracing::error!("a run panicked outside of its engine");
     }
     began.elapsed()
-}
-
-/// Lowers the priority of this thread for the operating system.
-fn give_way(niceness: i32) {
-    // On Linux this is a property of each thread, elsewhere of the whole process.
-    if cfg!(target_os = "linux")
-        && let Err(error) = rustix::process::setpriority_process(None, niceness)
-    {
-        tracing::warn!(%error, "threads that should give way do not");
-    }
 }
