@@ -157,7 +157,8 @@ impl Runtime {
         T: Send + 'static,
         F: Future<Output = Result<T, CallError>> + Send,
     {
-        let late = move |_| Err(CallError::DeadlineExceeded { milliseconds: limit.as_micros().div_ceil(1_000) });
+        let late =
+            move |_| Err(CallError::DeadlineExceeded { milliseconds: limit.as_micros().div_ceil(1_000) });
         let runtime = self.clone();
         let answer = if priority.is_background() {
             let bounded = async move {
