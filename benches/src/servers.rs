@@ -81,11 +81,17 @@ impl Python {
 
 /// A modelhost with its default settings, and its log in the folder `data`.
 pub async fn modelhost(binary: &Path, data: &Path) -> Result<Server> {
+    modelhost_with(binary, data, &[]).await
+}
+
+/// The same, with environment variables that set it up.
+pub async fn modelhost_with(binary: &Path, data: &Path, settings: &[(&str, &str)]) -> Result<Server> {
     let address = free_address()?;
     let log = std::fs::File::create(data.join("host.log"))?;
     let process = Command::new(binary)
         .args(["serve", "--listen", &address, "--data-dir"])
         .arg(data.join("data"))
+        .envs(settings.iter().copied())
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()?;

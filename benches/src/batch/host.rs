@@ -17,26 +17,57 @@ use crate::timing::Effort;
 pub struct Host {
     server: Server,
     binary: PathBuf,
+    share: CoreShare,
+}
+
+/// How much of the cores batch work may use.
+#[derive(Clone, Copy, Debug)]
+pub enum CoreShare {
+    /// What the host does where nothing is set.
+    Default,
+    /// All of them.
+    All,
+}
+
+impl CoreShare {
+    async fn serve(self, binary: &Path, folder: &Path) -> Result<Server> {
+        match self {
+            CoreShare::Default => servers::modelhost(binary, folder).await,
+            CoreShare::All => {
+                let all = [("MODELHOST_RUNTIME_BACKGROUND_SHARE_PERCENT", "100")];
+                servers::modelhost_with(binary, folder, &all).await
+            }
+        }
+    }
 }
 
 impl Host {
     /// Starts a host whose only model is this plugin.
-    pub async fn start(binary: &Path, plugins: &Path, plugin: &str, folder: &Path) -> Result<Host> {
-        let host = Host { server: servers::modelhost(binary, folder).await?, binary: binary.to_owned() };
+    pub async fn start(
+        binary: &Path,
+        plugins: &Path,
+        plugin: &str,
+        folder: &Path,
+        share: CoreShare,
+    ) -> Result<Host> {
+        let host = Host { server: share.serve(binary, folder).await?, binary: binary.to_owned(), share };
         let component = plugins.join(format!("{plugin}.wasm"));
         host.command(&["push", &component.to_string_lossy(), "--model", plugin, "--deploy"])?;
         Ok(host)
     }
 
     /// The same data folder in a new process.
-    pub async fn restart(self, binary: &Path, folder: &Path) -> Result<Host> {
-        drop(self);
-        Ok(Host { server: servers::modelhost(binary, folder).await?, binary: binary.to_owned() })
+    pub async fn restart(self, folder: &Path) -> Result<Host> {
+        let Host { server, binary, share } = self;
+        drop(server);
+        Ok(Host { server: share.serve(&binary, folder).await?, binary, share })
     }
 
-    /// Makes a dataset of a file.
-    pub fn put(&self, name: &str, file: &Path) -> Result<()> {
-        self.command(&["datasets", "put", name, &file.to_string_lossy()]).map(|_| ())
+    /// Makes a dataset of a file, so many times over.
+    pub fn put(&self, name: &str, file: &Path, times: usize) -> Result<()> {
+        let file = file.to_string_lossy();
+        let files = std::iter::repeat_n(&*file, times);
+        self.command(&["datasets", "put", name].into_iter().chain(files).collect::<Vec<_>>()).map(|_| ())
     }
 
     fn command(&self, arguments: &[&str]) -> Result<String> {
@@ -46,8 +77,7 @@ impl Host {
     /// Runs a job to its end, and answers how long it worked.
     pub async fn run_job(&self, case: &Case, output: &str) -> Result<Duration> {
         let began = Instant::now();
-        // As the plain loop, on all cores.
-        let job = self.start_job(case, output, Some(100))?;
+        let job = self.start_job(case, output)?;
         loop {
             match self.state(job).await?.as_str() {
                 "succeeded" => return Ok(began.elapsed()),
@@ -58,14 +88,11 @@ impl Host {
     }
 
     /// Starts a job.
-    pub fn start_job(&self, case: &Case, output: &str, share_percent: Option<u32>) -> Result<u64> {
-        let mut specification = json!({
+    pub fn start_job(&self, case: &Case, output: &str) -> Result<u64> {
+        let specification = json!({
             "dataset": "rows", "model": case.plugin, "key": "id", "inputs": case.rows.mapping(),
             "output": { "dataset": output },
         });
-        if let Some(percent) = share_percent {
-            specification["share_percent"] = percent.into();
-        }
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(file.path(), specification.to_string())?;
         let made =

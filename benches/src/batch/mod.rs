@@ -8,14 +8,22 @@ mod plain_loop;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
 
 use self::data::Rows;
-use self::host::Host;
+use self::host::{CoreShare, Host};
+use crate::load::Load;
 use crate::timing::Effort;
+
+/// Requests a second beside a job, at random moments.
+const RATE: f64 = 500.0;
+/// How often requests are measured alone, and beside a job.
+const ROUNDS: usize = 5;
+/// How often the dataset beside which requests are measured has the file, so that a job outlasts them.
+const TIMES_OVER: usize = 12;
 
 /// What is measured.
 #[derive(Debug, Args)]
@@ -56,9 +64,19 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
         measure_speed(case, &plugins, &binary, effort, &mut speed).await?;
     }
     println!("\nRows per second (target: a share of at least 0.8)\n\n{speed}\n");
-    let mut beside = table(&["requests beside", "median µs", "p99 µs", "p99 over alone"]);
+    let mut beside = table(&[
+        "the job may use",
+        "alone: median µs",
+        "p99 µs",
+        "beside it: median µs",
+        "p99 µs",
+        "p99 over alone",
+    ]);
     measure_requests(&plugins, &binary, effort, arguments.rows, &mut beside).await?;
-    println!("Requests of one row beside a job, 500 a second (target: p99 at most 1.5 times)\n\n{beside}\n");
+    println!(
+        "Requests of one row beside a job, {RATE} a second; the middle of {ROUNDS} rounds (target at the default: p99 at \
+         most 1.5 times)\n\n{beside}\n"
+    );
     if arguments.memory {
         let mut memory = table(&["rows", "rows/s", "peak memory, bytes", "over the smaller"]);
         measure_memory(&plugins, &binary, arguments.rows, &mut memory).await?;
@@ -77,8 +95,9 @@ async fn measure_speed(
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("rows.parquet");
     std::fs::write(&file, case.rows.parquet()?)?;
-    let host = Host::start(binary, plugins, case.plugin, folder.path()).await?;
-    host.put("rows", &file)?;
+    // The plain loop has all cores too.
+    let host = Host::start(binary, plugins, case.plugin, folder.path(), CoreShare::All).await?;
+    host.put("rows", &file, 1)?;
     // Side by side, twice, so that whatever else the machine does falls on both.
     let (mut job, mut plain) = (Duration::MAX, Duration::MAX);
     for round in 0..2 {
@@ -100,6 +119,7 @@ async fn measure_speed(
     Ok(())
 }
 
+/// Requests alone and beside a job, in turn, so that whatever else the machine does falls on both.
 async fn measure_requests(
     plugins: &Path,
     binary: &Path,
@@ -107,40 +127,48 @@ async fn measure_requests(
     rows: usize,
     table: &mut Table,
 ) -> Result<()> {
-    const RATE: f64 = 500.0;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("rows.parquet");
     let case = Case { plugin: "income", rows: Rows::Census(rows) };
     std::fs::write(&file, case.rows.parquet()?)?;
-    let host = Host::start(binary, plugins, case.plugin, folder.path()).await?;
-    host.put("rows", &file)?;
-    let alone = host.requests(&case, RATE, effort).await?;
-    let mut add = |name: &str, load: crate::load::Load| {
-        let micros = |time: Duration| format!("{:.0}", time.as_secs_f64() * 1e6);
-        let ratio = load.times.p99.as_secs_f64() / alone.times.p99.as_secs_f64();
+    for share in [CoreShare::Default, CoreShare::All] {
+        let folder = tempfile::tempdir()?;
+        let host = Host::start(binary, plugins, case.plugin, folder.path(), share).await?;
+        host.put("rows", &file, TIMES_OVER)?;
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        for round in 0..ROUNDS {
+            alone.push(host.requests(&case, RATE, effort).await?);
+            let job = host.start_job(&case, &format!("out{round}"))?;
+            beside.push(host.requests(&case, RATE, effort).await?);
+            let state = host.state(job).await?;
+            ensure!(state == "running", "the job is {state}: give it more rows");
+            host.cancel(job).await?;
+        }
+        let ((median, p99), (job_median, job_p99)) = (middle(&alone), middle(&beside));
+        let share = match share {
+            CoreShare::Default => "half of the cores (the default)",
+            CoreShare::All => "all cores",
+        };
         table.add_row([
-            name.to_owned(),
-            micros(load.times.median),
-            micros(load.times.p99),
-            format!("{ratio:.2}"),
+            share.to_owned(),
+            format!("{median:.0}"),
+            format!("{p99:.0}"),
+            format!("{job_median:.0}"),
+            format!("{job_p99:.0}"),
+            format!("{:.2}", job_p99 / p99),
         ]);
-    };
-    add("nothing", alone);
-    for share in [100, 50, 25] {
-        let job = host.start_job(&case, &format!("share{share}"), Some(share))?;
-        let load = host.requests(&case, RATE, effort).await?;
-        let is_running = host.state(job).await? == "running";
-        add(
-            &format!(
-                "a job with {share} % of the cores{}",
-                if is_running { "" } else { " (which ended meanwhile)" }
-            ),
-            load,
-        );
-        host.cancel(job).await?;
     }
-    add("nothing, again", host.requests(&case, RATE, effort).await?);
     Ok(())
+}
+
+/// The middle of the rounds: of their medians, and of their p99, in microseconds.
+fn middle(loads: &[Load]) -> (f64, f64) {
+    let middle = |time: fn(&Load) -> Duration| {
+        let mut times: Vec<Duration> = loads.iter().map(time).collect();
+        times.sort_unstable();
+        times[times.len() / 2].as_secs_f64() * 1e6
+    };
+    (middle(|load| load.times.median), middle(|load| load.times.p99))
 }
 
 async fn measure_memory(plugins: &Path, binary: &Path, rows: usize, table: &mut Table) -> Result<()> {
@@ -150,10 +178,10 @@ async fn measure_memory(plugins: &Path, binary: &Path, rows: usize, table: &mut 
         let file = folder.path().join("rows.parquet");
         let case = Case { plugin: "income", rows: Rows::Census(rows) };
         std::fs::write(&file, case.rows.parquet()?)?;
-        let host = Host::start(binary, plugins, case.plugin, folder.path()).await?;
-        host.put("rows", &file)?;
+        let host = Host::start(binary, plugins, case.plugin, folder.path(), CoreShare::All).await?;
+        host.put("rows", &file, 1)?;
         // Reading the upload is not what is measured.
-        let host = host.restart(binary, folder.path()).await?;
+        let host = host.restart(folder.path()).await?;
         let time = host.run_job(&case, "out").await?;
         let peak = host.peak_memory().context("the peak of the host's memory is not known")?;
         let smallest = *smaller.get_or_insert(peak);

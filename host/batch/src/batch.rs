@@ -32,7 +32,7 @@ impl Batch {
     /// A data folder that cannot be read, or settings that cannot work.
     pub async fn open(host: Arc<ModelHost>, settings: BatchSettings) -> Result<Arc<Batch>, Error> {
         let registry = host.registry().clone();
-        let work = Work::start(&settings)?;
+        let work = Work::start(host.background_threads())?;
         let datasets = Datasets::open(registry.clone(), &settings, work.clone()).await?;
         let tables = Tables::open(host.clone(), registry.clone(), datasets.clone(), work.clone()).await?;
         let jobs = Jobs::open(

@@ -8,11 +8,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BatchSettings {
-    /// Threads for batch work; 0 is one for each core. Default 0.
-    pub threads: usize,
-    /// How much of the machine's cores the calls of all jobs may take together, in percent. They only take what all other
-    /// threads of the host leave. Default 100.
-    pub share_percent: u8,
     /// Jobs that run at one moment; others are queued. Default 1.
     pub max_running_jobs: usize,
     /// Bytes that queries over datasets may hold in memory, over all of them; what does not fit is written to the data
@@ -34,8 +29,6 @@ pub struct BatchSettings {
 impl Default for BatchSettings {
     fn default() -> BatchSettings {
         BatchSettings {
-            threads: 0,
-            share_percent: 100,
             max_running_jobs: 1,
             query_memory_bytes: 512 << 20,
             max_dataset_bytes: 64 << 30,
@@ -66,9 +59,6 @@ impl BatchSettings {
         };
         if self.query_memory_bytes < 16 << 20 {
             return refuse("query_memory_bytes", &self.query_memory_bytes, "at least 16777216");
-        }
-        if !(1..=100).contains(&self.share_percent) {
-            return refuse("share_percent", &self.share_percent, "1 to 100");
         }
         if self.max_dataset_files == 0 {
             return refuse("max_dataset_files", &0, "at least 1");

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use modelhost_serving::run_when_idle;
+use modelhost_serving::BackgroundThreads;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::Error;
-use crate::settings::BatchSettings;
 
 /// A handle to the threads. They end when the last one is dropped.
 #[derive(Clone)]
@@ -23,13 +22,11 @@ struct Threads {
 
 impl Work {
     /// Starts the threads.
-    pub(crate) fn start(settings: &BatchSettings) -> Result<Work, Error> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = if settings.threads == 0 { cores } else { settings.threads };
+    pub(crate) fn start(threads: BackgroundThreads) -> Result<Work, Error> {
         let runtime = Builder::new_multi_thread()
-            .worker_threads(count)
+            .worker_threads(threads.count())
             .thread_name("batch")
-            .on_thread_start(run_when_idle)
+            .on_thread_start(move || threads.enter())
             .enable_all()
             .build();
         let runtime = runtime.map_err(Error::internal)?;

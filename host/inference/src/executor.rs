@@ -14,6 +14,7 @@ use crate::known_times::Extents;
 use crate::options::ComputeOptions;
 use crate::run::{Admitted, run};
 use crate::schedule::{Done, Scheduler, is_stackable};
+use crate::thread_priority::BackgroundThreads;
 
 /// Runs graphs: quick ones on the thread that asks, others on threads of its own, so that no thread that polls other calls
 /// waits long for inference.
@@ -48,13 +49,14 @@ pub struct Computed {
 }
 
 impl Executor {
-    /// Starts that many threads for short runs, as many for long ones and as many for those that nobody waits for, at least
-    /// one of each. One per core is right: a run uses one thread.
+    /// Starts that many threads for short runs and as many for long ones, at least one of each, and those of the
+    /// background. One per core is right: a run uses one thread.
     ///
     /// # Errors
     /// Where the operating system gives no thread.
-    pub fn new(threads: usize) -> io::Result<Executor> {
-        let (scheduler, background) = (Scheduler::of_requests(threads)?, Scheduler::of_background(threads)?);
+    pub fn new(threads: usize, background: BackgroundThreads) -> io::Result<Executor> {
+        let (scheduler, background) =
+            (Scheduler::of_requests(threads)?, Scheduler::of_background(background)?);
         Ok(Executor { scheduler, background })
     }
 

@@ -38,5 +38,5 @@ pub use onnx::external_data;
 pub use onnxruntime::OnnxRuntimeEngine;
 pub use options::{BatchingPolicy, ComputeOptions, Priority};
 pub use settings::{BatchingSettings, InferenceSettings};
-pub use thread_priority::run_when_idle;
+pub use thread_priority::BackgroundThreads;
 pub use tract::{Proven, TensorBuffer, TractEngine};

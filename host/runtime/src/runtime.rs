@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use modelhost_inference::{
-    ComputeError, ComputeOptions, Engines, Executor, Graph, GraphCache, InferenceSettings, Priority,
-    RunLimits, run_when_idle,
+    BackgroundThreads, ComputeError, ComputeOptions, Engines, Executor, Graph, GraphCache, InferenceSettings,
+    Priority, RunLimits,
 };
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
@@ -34,6 +34,7 @@ pub struct Runtime {
     requests: CallRoom,
     /// For calls that nobody waits for.
     background: CallRoom,
+    background_threads: BackgroundThreads,
 }
 
 /// Where calls of one kind run. Kinds share nothing here: one that is slow keeps none of the other waiting.
@@ -53,11 +54,15 @@ impl Runtime {
         inference: &InferenceSettings,
         engines: Engines,
     ) -> wasmtime::Result<Runtime> {
-        let engine = serving_engine(&settings)?;
+        let background_threads = BackgroundThreads::of_share(settings.background_share_percent);
+        let request_calls = settings.max_concurrent_calls.max(1) as usize;
+        // While one waits for its network another one can go on.
+        let background_calls = 2 * background_threads.count();
+        let engine = serving_engine(&settings, request_calls + background_calls)?;
         let services = Services {
             limits: settings.limits.clone(),
             memory: MemoryBudget::of_host(settings.sandbox_memory_bytes),
-            executor: Executor::new(threads_or_cores(inference.threads))?,
+            executor: Executor::new(threads_or_cores(inference.threads), background_threads)?,
             graph_cache: Arc::new(GraphCache::new(engines)),
             batching: inference.dynamic_batching.into(),
             allow_graph_load: settings.allow_graph_load,
@@ -68,7 +73,7 @@ impl Runtime {
             compilation_key: compilation_key(&engine),
             services: Arc::new(services),
             requests: CallRoom {
-                sandboxes: Semaphore::new(settings.max_concurrent_calls.max(1) as usize),
+                sandboxes: Semaphore::new(request_calls),
                 threads: PluginThreads::start(
                     "plugin",
                     settings.plugin_thread_count(),
@@ -76,12 +81,13 @@ impl Runtime {
                 )?,
             },
             background: CallRoom {
-                sandboxes: Semaphore::new(settings.max_background_calls() as usize),
-                threads: PluginThreads::start("plugin-batch", settings.background_thread_count(), || {
+                sandboxes: Semaphore::new(background_calls),
+                threads: PluginThreads::start("plugin-batch", background_threads.count(), move || {
                     Engine::tls_eager_initialize();
-                    run_when_idle();
+                    background_threads.enter();
                 })?,
             },
+            background_threads,
             engine,
             settings,
         })
@@ -90,6 +96,11 @@ impl Runtime {
     /// The settings that it was started with.
     pub fn settings(&self) -> &RuntimeSettings {
         &self.settings
+    }
+
+    /// How threads run that do what nobody waits for.
+    pub fn background_threads(&self) -> BackgroundThreads {
+        self.background_threads
     }
 
     /// Names the compiler version and settings: compiled code fits only where this is the same.

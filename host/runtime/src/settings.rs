@@ -17,9 +17,9 @@ pub struct RuntimeSettings {
     /// Threads that run plugins; 0 is three for each four cores, at least one, which leaves the others to
     /// those that read sockets: more threads than cores only wake each other. Default 0.
     pub plugin_threads: usize,
-    /// Threads that run plugins for batch jobs; 0 is one for each core. They run only where no other thread of the host
-    /// wants the processor. Default 0.
-    pub background_threads: usize,
+    /// How much of the machine's cores batch work may use, in percent: at least one core, and where it is less than 100, at
+    /// least one core less than there are. Default 50.
+    pub background_share_percent: u8,
     /// Bytes of each idle sandbox that stay mapped, which saves page faults at the price of resident
     /// memory (bytes × idle sandboxes). Default 2 MiB.
     pub keep_resident_bytes: usize,
@@ -40,7 +40,7 @@ impl Default for RuntimeSettings {
             max_concurrent_calls: 128,
             sandbox_memory_bytes: 4 << 30,
             plugin_threads: 0,
-            background_threads: 0,
+            background_share_percent: 50,
             keep_resident_bytes: 2 << 20,
             max_idle_sandboxes: 32,
             allow_graph_load: false,
@@ -76,6 +76,11 @@ pub struct CallLimits {
     pub graph_load_bytes: usize,
 }
 
+/// A setting that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("background_share_percent is {0}: expected 1 to 100")]
+pub struct InvalidRuntimeSetting(u8);
+
 impl RuntimeSettings {
     /// How many threads run plugins.
     pub(crate) fn plugin_thread_count(&self) -> usize {
@@ -85,15 +90,15 @@ impl RuntimeSettings {
         }
     }
 
-    /// How many threads run plugins for batch jobs.
-    pub(crate) fn background_thread_count(&self) -> usize {
-        threads_or_cores(self.background_threads)
-    }
-
-    /// Calls of batch jobs that may run at one moment, beside those of requests: while one waits for its network another
-    /// one can go on.
-    pub fn max_background_calls(&self) -> u32 {
-        u32::try_from(2 * self.background_thread_count()).unwrap_or(u32::MAX)
+    /// Checks what types cannot say.
+    ///
+    /// # Errors
+    /// A sentence about the setting that cannot work.
+    pub fn check(&self) -> Result<(), InvalidRuntimeSetting> {
+        match self.background_share_percent {
+            1..=100 => Ok(()),
+            share => Err(InvalidRuntimeSetting(share)),
+        }
     }
 }
 

@@ -53,7 +53,11 @@ impl PluginThreads {
     ///
     /// # Errors
     /// Where the operating system gives no thread.
-    pub(crate) fn start(name: &str, threads: usize, begin: fn()) -> io::Result<PluginThreads> {
+    pub(crate) fn start(
+        name: &str,
+        threads: usize,
+        begin: impl Fn() + Clone + Send + 'static,
+    ) -> io::Result<PluginThreads> {
         let timers =
             Builder::new_multi_thread().worker_threads(1).thread_name("plugin-timer").enable_all().build()?;
         let state = State { queue: FairQueue::new(threads), is_stopped: false };
@@ -65,7 +69,7 @@ impl PluginThreads {
         // Before anything can fail, so that what was started ends.
         let started = PluginThreads { turns: turns.clone(), timers: Some(timers) };
         for number in 0..threads {
-            let (turns, context) = (turns.clone(), started.handle().clone());
+            let (turns, context, begin) = (turns.clone(), started.handle().clone(), begin.clone());
             thread::Builder::new().name(format!("{name}-{number}")).spawn(move || {
                 let _context = context.enter();
                 begin();

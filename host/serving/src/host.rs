@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use modelhost_core::{EngineName, ModelName, VersionNumber};
-use modelhost_inference::{EngineStatus, Engines};
+use modelhost_inference::{BackgroundThreads, EngineStatus, Engines};
 use modelhost_registry::{Model, Registry, Revision};
 use modelhost_runtime::{Compiler, PredictionTables, Runtime};
 use parking_lot::Mutex;
@@ -82,6 +82,11 @@ impl ModelHost {
     /// What exists, durably; blocks.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.loader.registry
+    }
+
+    /// How threads run that do what nobody waits for.
+    pub fn background_threads(&self) -> BackgroundThreads {
+        self.loader.runtime.background_threads()
     }
 
     /// Where the metrics of the host are registered; the HTTP server adds its own.

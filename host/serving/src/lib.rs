@@ -33,7 +33,7 @@ pub use background::{BackgroundError, VersionHold};
 pub use error::Error;
 pub use host::ModelHost;
 pub use live::VersionSelector;
-pub use modelhost_inference::{EngineStatus, run_when_idle};
+pub use modelhost_inference::{BackgroundThreads, EngineStatus};
 pub use modelhost_runtime::{CallError, FoundColumn, FoundRows, LookupError, NamedTensors, PredictionTables};
 pub use operate::Authorship;
 pub use servable::{MemoryUsage, RequestOptions, Servable};

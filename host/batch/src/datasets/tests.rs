@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use jiff::Timestamp;
 use modelhost_registry::Registry;
+use modelhost_serving::BackgroundThreads;
 use object_store::ObjectStoreExt as _;
 
 use super::*;
@@ -18,8 +19,8 @@ impl Desk {
     async fn new() -> Desk {
         let folder = TempDir::new().unwrap();
         let registry = Arc::new(Registry::open(folder.path()).unwrap());
-        let settings = BatchSettings { threads: 2, ..BatchSettings::default() };
-        let work = Work::start(&settings).unwrap();
+        let settings = BatchSettings::default();
+        let work = Work::start(BackgroundThreads::of_share(100)).unwrap();
         let datasets = Datasets::open(registry, &settings, work).await.unwrap();
         Desk { folder, datasets }
     }

@@ -45,7 +45,7 @@ pub use specification::{ErrorPolicy, FilledColumn, InputMapping, JobSpecificatio
 
 use self::execution::parts_folder;
 use self::parts::Parts;
-use self::planning::{Holds, Planner, cores_of_all};
+use self::planning::{Holds, Planner};
 use self::progress::Progress;
 use self::publishing::failed_file;
 use self::store::JobStore;
@@ -107,7 +107,7 @@ impl Jobs {
     ) -> Result<Arc<Jobs>, Error> {
         let folder = registry.folder("jobs")?;
         let jobs = Arc::new(Jobs {
-            planner: Planner { host, datasets, tables, cores: cores_of_all(settings) },
+            planner: Planner { host, datasets, tables },
             store: JobStore::new(registry),
             work,
             folder,

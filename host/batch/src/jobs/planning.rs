@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use modelhost_core::{Signature, VersionNumber};
 use modelhost_serving::{Error, ModelHost, Servable, VersionHold, VersionSelector};
 
-use super::core_share::{Allowance, CoreShare};
+use super::core_share::CoreShare;
 use super::inputs::Inputs;
 use super::outputs::Outputs;
 use super::parts::check_format;
@@ -18,7 +18,6 @@ use super::record::ResolvedModel;
 use super::scoring::Scorer;
 use super::specification::{JobSpecification, invalid};
 use crate::datasets::{DatasetReference, DatasetVersion, Datasets, Hold};
-use crate::settings::BatchSettings;
 use crate::tables::Tables;
 
 /// What a job reads, asks and writes. Whoever has it holds the versions.
@@ -44,17 +43,6 @@ pub(crate) struct Planner {
     pub(crate) host: Arc<ModelHost>,
     pub(crate) datasets: Arc<Datasets>,
     pub(crate) tables: Arc<Tables>,
-    /// What the calls of all jobs may take of the machine together.
-    pub(crate) cores: Arc<Allowance>,
-}
-
-/// What the calls of all jobs may take of this machine together.
-pub(crate) fn cores_of_all(settings: &BatchSettings) -> Arc<Allowance> {
-    Arc::new(Allowance::new(cores(), u32::from(settings.share_percent), None))
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Planner {
@@ -150,8 +138,8 @@ impl Planner {
         let inputs = Inputs::new(signature, &specification.inputs, schema)?;
         let outputs = Outputs::new(signature, &specification.outputs, inputs.is_batched())?;
         let percent = specification.share_percent.map_or(100, u32::from);
-        let of_job = Allowance::new(cores(), percent, specification.parallelism.map(u32::from));
-        let cores = CoreShare::new(of_job, self.cores.clone());
+        let cores = self.host.background_threads().count();
+        let cores = CoreShare::new(cores, percent, specification.parallelism.map(u32::from));
         let timeout =
             specification.call_timeout_ms.map_or(Duration::MAX, |ms| Duration::from_millis(ms.get()));
         Scorer::new(

@@ -107,6 +107,7 @@ impl Config {
         if let Some(listen) = listen {
             config.server.listen = listen;
         }
+        config.runtime.check().context("in the section [runtime]")?;
         config.server.check().context("in the section [server]")?;
         config.batch.check().context("in the section [batch]")?;
         Ok(Loaded { config, warnings })

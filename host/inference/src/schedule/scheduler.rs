@@ -20,7 +20,7 @@ use crate::graph::Graph;
 use crate::options::ComputeOptions;
 use crate::run::{Admitted, total_bytes};
 use crate::stacking;
-use crate::thread_priority::{give_way, run_when_idle};
+use crate::thread_priority::{BackgroundThreads, give_way};
 
 /// The threads end when this is dropped and the calls that wait are done.
 pub(crate) struct Scheduler {
@@ -95,16 +95,20 @@ struct State {
 impl Scheduler {
     /// Starts that many threads for short runs, and as many for long ones; at least one of each.
     pub(crate) fn of_requests(threads: usize) -> io::Result<Scheduler> {
-        Scheduler::start(LaneName::OF_REQUESTS, threads)
+        Scheduler::start(LaneName::OF_REQUESTS, threads, None)
     }
 
-    /// Starts that many threads, at least one, for what nobody waits for. They share nothing with those of requests: one
-    /// that others interrupted while it held a lock would keep requests waiting.
-    pub(crate) fn of_background(threads: usize) -> io::Result<Scheduler> {
-        Scheduler::start(&[LaneName::Background], threads)
+    /// Starts threads for what nobody waits for. They share nothing with those of requests: one that others interrupted
+    /// while it held a lock would keep requests waiting.
+    pub(crate) fn of_background(threads: BackgroundThreads) -> io::Result<Scheduler> {
+        Scheduler::start(&[LaneName::Background], threads.count(), Some(threads))
     }
 
-    fn start(lanes: &[LaneName], threads: usize) -> io::Result<Scheduler> {
+    fn start(
+        lanes: &[LaneName],
+        threads: usize,
+        background: Option<BackgroundThreads>,
+    ) -> io::Result<Scheduler> {
         let scheduler = Scheduler { shared: Arc::default() };
         for &lane in lanes {
             for index in 0..threads.max(1) {
@@ -114,7 +118,14 @@ impl Scheduler {
                     LaneName::Background => format!("inference-batch-{index}"),
                     _ => format!("inference-{index}"),
                 };
-                thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || shared.work(lane))?;
+                thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
+                    match background {
+                        Some(background) => background.enter(),
+                        None if lane == LaneName::Long => give_way(LONG_NICENESS),
+                        None => {}
+                    }
+                    shared.work(lane);
+                })?;
             }
         }
         Ok(scheduler)
@@ -265,11 +276,6 @@ impl Shared {
 
     /// What each thread does.
     fn work(&self, name: LaneName) {
-        match name {
-            LaneName::Long => give_way(LONG_NICENESS),
-            LaneName::Background => run_when_idle(),
-            LaneName::Short | LaneName::Callers => {}
-        }
         let mut settled = None;
         while let Some((batch, charge)) = self.next(name, settled.take()) {
             settled = Some((charge, timed(batch)));

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use modelhost_core::Tensor;
 use modelhost_inference::{
-    BatchingPolicy, ComputeError, ComputeOptions, Computed, Executor, Graph, Priority, RunError, RunLimits,
+    BackgroundThreads, BatchingPolicy, ComputeError, ComputeOptions, Computed, Executor, Graph, Priority,
+    RunError, RunLimits,
 };
 use parking_lot::Mutex;
 use tokio::runtime::Builder;
@@ -56,7 +57,7 @@ struct Calls {
 
 impl Calls {
     fn new() -> Calls {
-        Calls { executor: Arc::new(Executor::new(1).unwrap()) }
+        Calls { executor: Arc::new(Executor::new(1, BackgroundThreads::of_share(100)).unwrap()) }
     }
 
     fn start(&self, graph: &Arc<Graph>, input: Tensor, options: ComputeOptions) -> JoinHandle<Answer> {
@@ -451,7 +452,7 @@ fn calls_wait_for_others_as_long_as_they_want_and_not_longer() {
 #[test]
 fn calls_that_wait_are_done_when_the_executor_goes() {
     run_async(async {
-        let executor = Executor::new(1).unwrap();
+        let executor = Executor::new(1, BackgroundThreads::of_share(100)).unwrap();
         let (graph, runs) = recording();
         let mut options = batching(3);
         options.batching.max_queue_delay = Duration::from_secs(3_600);
