@@ -20,6 +20,8 @@ const DATASETS: [&str; 2] = ["ash", "birch"];
 #[derive(Default)]
 struct Promises {
     versions: BTreeMap<u64, u64>,
+    /// For good: their numbers never come back.
+    deleted: BTreeSet<u64>,
     perhaps_deleted: BTreeSet<u64>,
     acknowledged: u64,
 }
@@ -42,11 +44,13 @@ fn work(mut connection: Connection, name: &str, promises: &Mutex<Promises>, rand
             (204, Some(number)) => {
                 promises.perhaps_deleted.remove(&number);
                 promises.versions.remove(&number);
+                promises.deleted.insert(number);
             }
             (200 | 201, _) => {
                 let version = response.json();
-                let rows = version["rows"].as_u64().unwrap();
-                promises.versions.insert(version["number"].as_u64().unwrap(), rows);
+                let (number, rows) = (version["number"].as_u64().unwrap(), version["rows"].as_u64().unwrap());
+                assert!(!promises.deleted.contains(&number), "number {number} of {name} is given out again");
+                promises.versions.insert(number, rows);
             }
             (status, _) => panic!("{status}: {}", response.text()),
         }
@@ -88,6 +92,12 @@ fn verify(host: &Host, ledger: &[Mutex<Promises>]) {
             let is_open = promises.perhaps_deleted.contains(number);
             assert!(found.get(number) == Some(rows) || is_open, "version {number} of {name}: {found:?}");
         }
+        let resurrected: Vec<&u64> =
+            promises.deleted.iter().filter(|number| found.contains_key(number)).collect();
+        assert!(resurrected.is_empty(), "{name} has deleted versions {resurrected:?}");
+        let gone: Vec<u64> =
+            promises.perhaps_deleted.iter().filter(|number| !found.contains_key(number)).copied().collect();
+        promises.deleted.extend(gone);
         for version in &listed {
             for file in version["files"].as_array().unwrap() {
                 files.insert(

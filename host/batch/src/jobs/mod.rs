@@ -49,6 +49,7 @@ use self::progress::Progress;
 use self::publishing::failed_file;
 use self::store::JobStore;
 use crate::datasets::Datasets;
+use crate::leftovers::Leftovers;
 use crate::settings::BatchSettings;
 use crate::tables::Tables;
 use crate::work::Work;
@@ -97,6 +98,7 @@ impl Jobs {
         tables: Arc<Tables>,
         registry: Arc<Registry>,
         settings: &BatchSettings,
+        leftovers: &Leftovers,
         work: Work,
     ) -> Result<Arc<Jobs>, Error> {
         let folder = registry.folder("jobs")?;
@@ -110,13 +112,19 @@ impl Jobs {
             holds: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         });
-        jobs.restore().await?;
+        jobs.restore(leftovers).await?;
         Ok(jobs)
     }
 
-    async fn restore(self: &Arc<Self>) -> Result<(), Error> {
+    async fn restore(self: &Arc<Self>, leftovers: &Leftovers) -> Result<(), Error> {
         let known = self.with_store(JobStore::all).await?;
-        self.sweep(&known)?;
+        if leftovers.are_set_aside()
+            && let Err(error) = self.renumber().await
+        {
+            tracing::warn!(%error, "numbers of jobs whose records are lost may be given out again");
+        }
+        let recorded = self.with_store(JobStore::ids).await?;
+        self.sweep(&known, &recorded, leftovers)?;
         for job in known.into_iter().filter(|job| !job.state.is_final()) {
             let held = match self.dataset_of(&job) {
                 Ok(dataset) => self.planner.hold(&dataset, &job.model, &holder(job.id)).await,
@@ -130,22 +138,45 @@ impl Jobs {
                         self.launch(job, None);
                     }
                 }
-                Err(error) => self.settle(job, JobState::Failed, Some(error)).await?,
+                Err(error) => {
+                    let id = job.id;
+                    if let Err(error) = self.settle(job, JobState::Failed, Some(error)).await {
+                        tracing::error!(job = %id, %error, "that a job cannot go on cannot be recorded");
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    /// Removes the files of jobs that are not there, and the parts of jobs that have published them.
-    fn sweep(&self, known: &[Job]) -> Result<(), Error> {
+    /// Lets the numbers of new jobs follow those of all that have files.
+    async fn renumber(&self) -> Result<(), Error> {
+        let names =
+            fs::read_dir(&self.folder)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let newest = names.filter_map(|name| name.parse::<JobId>().ok()).max();
+        let next = newest.map_or(JobId(1), |newest| JobId(newest.0.saturating_add(1)));
+        self.with_store(move |store| store.begin_at(next)).await
+    }
+
+    /// Clears away the files of jobs that are not there, and removes the parts of jobs that have published them.
+    fn sweep(&self, known: &[Job], recorded: &[JobId], leftovers: &Leftovers) -> Result<(), Error> {
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let id = path.file_name().and_then(|name| name.to_str()?.parse::<JobId>().ok());
             let state = id.and_then(|id| known.iter().find(|job| job.id == id)).map(|job| job.state);
-            match state {
-                None | Some(JobState::Cancelled) => fs::remove_dir_all(&path)?,
-                Some(JobState::Succeeded) => remove_parts(&path)?,
-                Some(_) => {}
+            let removed = match state {
+                // One with a record that cannot be read keeps its files.
+                None if id.is_some_and(|id| recorded.contains(&id)) => Ok(()),
+                None => {
+                    leftovers.clear(&path);
+                    Ok(())
+                }
+                Some(JobState::Cancelled) => fs::remove_dir_all(&path).map_err(Error::from),
+                Some(JobState::Succeeded) => remove_parts(&path),
+                Some(_) => Ok(()),
+            };
+            if let Err(error) = removed {
+                tracing::warn!(path = %path.display(), %error, "files that a job does not need cannot be removed");
             }
         }
         Ok(())
