@@ -53,7 +53,7 @@ impl Batch {
         if leftovers.are_set_aside() {
             registry.forget_rebuild()?;
         }
-        let schedules = Schedules::open(jobs.clone(), registry.clone(), work.clone()).await?;
+        let schedules = Schedules::open(jobs.clone(), registry.clone(), work.clone());
         Ok(Arc::new(Batch { host, registry, settings, work, datasets, tables, jobs, schedules }))
     }
 

@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 pub use dry_run::{DryRun, InputShown};
 pub use fault::FailedRow;
 pub use progress::Pace;
-pub use record::{Job, JobId, JobState, JobView, ResolvedModel, RowCounts, SplitCounts};
+pub use record::{Job, JobId, JobState, JobView, ResolvedModel, RowCounts, RunOf, SplitCounts};
 pub use specification::{ErrorPolicy, FilledColumn, InputMapping, JobSpecification, Output, RetryChanges};
 
 use self::execution::parts_folder;
@@ -191,20 +191,42 @@ impl Jobs {
         specification: JobSpecification,
         by: Option<String>,
     ) -> Result<JobView, Error> {
+        self.create_of(specification, by, None).await
+    }
+
+    /// The same, for a run of a schedule.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn create_for_run(
+        self: &Arc<Self>,
+        specification: JobSpecification,
+        run: RunOf,
+    ) -> Result<JobView, Error> {
+        self.create_of(specification, Some(run.to_string()), Some(run)).await
+    }
+
+    async fn create_of(
+        self: &Arc<Self>,
+        specification: JobSpecification,
+        by: Option<String>,
+        run_of: Option<RunOf>,
+    ) -> Result<JobView, Error> {
         let jobs = self.clone();
         // To its end, whether or not somebody still waits for the answer.
-        self.work.run(async move { jobs.create_here(specification, by).await }).await
+        self.work.run(async move { jobs.create_here(specification, by, run_of).await }).await
     }
 
     async fn create_here(
         self: &Arc<Self>,
         specification: JobSpecification,
         by: Option<String>,
+        run_of: Option<RunOf>,
     ) -> Result<JobView, Error> {
         let (dataset, model) = self.planner.resolve(&specification).await?;
         let holds = self.planner.hold(&dataset, &model, "a job that begins").await?;
         let planned = self.planner.plan(&specification, dataset.clone(), model.clone()).await?;
-        let job = Job::new(specification, &dataset, model, by);
+        let job = Job { run_of, ..Job::new(specification, &dataset, model, by) };
         let job = self.add(job, None).await?;
         // From now on under the name of the job.
         let named = self.planner.hold(&dataset, &job.model, &holder(job.id)).await?;
