@@ -63,7 +63,7 @@ fn upload(name: &str, random: &mut fastrand::Rng) -> Request {
         let lines: String = (0..rows).map(|row| format!("{row},{seed}\n")).collect();
         format!("a,b\n{lines}")
     };
-    let (common, own) = (file(2_000, random.u64(..3)), file(random.u64(1..2_000), random.u64(..)));
+    let (common, own) = (file(2_000, random.u64(..3)), file(random.u64(1..2_000), random.u64(..1 << 60)));
     let form = Form::new().file("common.csv", common.as_bytes()).file("own.csv", own.as_bytes());
     form.put(&format!("/v1/datasets/{name}/versions"))
 }

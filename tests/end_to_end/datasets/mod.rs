@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 const CSV: &[u8] = include_bytes!("../../data/income.csv");
 const PARQUET: &[u8] = include_bytes!("../../data/income.parquet");
 const CARD: &str = r#"{"license":"CC-BY-4.0","commercial_use":true,"source":"doi:10.24432/C5XW20",
-    "consent":"public census","sensitive_columns":["sex","race"],"retention_until":"2090-12-31","description":"1994"}"#;
+    "consent":"public census","sensitive_columns":["race","sex"],"retention_until":"2090-12-31","description":"1994"}"#;
 
 /// Puts these files there.
 #[track_caller]

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{FooterTail, ParquetMetaDataReader};
+use parquet::file::metadata::{FooterTail, PageIndexPolicy, ParquetMetaDataReader};
 
 use super::{Candidate, Found, Problem};
 use crate::datasets::schema::MAX_COLUMNS;
@@ -100,7 +102,9 @@ fn metadata(file: &Candidate<'_>) -> Result<ArrowReaderMetadata, Problem> {
         .and_then(|_| opened.read_exact(&mut tail))
         .map_err(|_| file.problem(&"it is no whole Parquet file (it is too short)"))?;
     footer_length(&tail).map_err(|reason| file.problem(&reason))?;
-    checked(file, ArrowReaderMetadata::load(&opened, Default::default()))
+    // Queries read the index of pages too, where there is one.
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+    checked(file, ArrowReaderMetadata::load(&opened, options))
 }
 
 /// The length of the footer that these last bytes of a file end.
