@@ -136,8 +136,74 @@ fn missed_runs_are_skipped_or_made_up_for_by_one() {
             .iter()
             .all(|name| runs(&host, name).iter().filter(|run| run["cause"] == "due").count() > 3)
     });
-    let missed = |name: &str| runs(&host, name).iter().filter(|run| run["cause"] == "missed").count();
-    assert_eq!((missed("skips"), missed("makes-up")), (0, 1));
+    let missed = |name: &str| -> Vec<String> {
+        let all = runs(&host, name);
+        let missed = all.iter().filter(|run| run["cause"] == "missed");
+        missed.map(|run| run["outcome"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(missed("skips"), ["skipped"]);
+    wait_until("the one run is over", || missed("makes-up") == ["succeeded"]);
+}
+
+/// A job whose every row takes some hundred milliseconds.
+fn slow(cron: &str, missed: &str) -> Value {
+    let mut slow = schedule(cron, missed);
+    slow["job"]["batch_size"] = json!(1);
+    slow["job"]["parallelism"] = json!(1);
+    slow
+}
+
+fn slow_guest() -> Guest {
+    Guest::answering("y").with_items("(global $left (mut i32) (i32.const 0))").before_predict(SLOW)
+}
+
+#[test]
+fn a_missed_run_takes_place_after_the_one_that_was_under_way() {
+    let host = Host::start();
+    with_model(&host, slow_guest());
+    put_rows(&host, 30);
+    add(&host, "s", &slow("*/3 * * * * *", "run_once"));
+    wait_until("a run is under way", || runs(&host, "s").first().is_some_and(|run| run["job"].is_u64()));
+    let setup = host.kill();
+    std::thread::sleep(Duration::from_secs(5));
+    let host = setup.start();
+    assert_eq!(runs(&host, "s")[0]["outcome"], "running");
+    wait_until("it is owed", || host.get("/v1/schedules/s").expect(200)["owed"].is_string());
+    wait_until("the missed run takes place", || runs(&host, "s").len() >= 2);
+    change(&host, "s", "pause").expect(200);
+    wait_until("nothing is under way", || runs(&host, "s").iter().all(|run| run["outcome"] != "running"));
+    let all = runs(&host, "s");
+    let causes: Vec<&str> = all.iter().rev().map(|run| run["cause"].as_str().unwrap()).collect();
+    assert_eq!(causes[..2], ["due", "missed"], "{all:?}");
+    assert!(all.iter().all(|run| run["outcome"] == "succeeded"), "{all:?}");
+}
+
+#[test]
+fn a_schedule_that_is_made_again_does_not_take_the_job_of_the_one_before() {
+    let mut setup = Setup::new();
+    let mut host = setup.start();
+    with_model(&host, slow_guest());
+    put_rows(&host, 20);
+    for round in 1..=4_u64 {
+        add(&host, "s", &slow("0 3 * * *", "skip"));
+        change(&host, "s", "run").expect(201);
+        setup = host.kill();
+        host = setup.start();
+        wait_until("its job is made", || runs(&host, "s")[0]["job"].is_u64());
+        let all = runs(&host, "s");
+        assert_eq!((all.len(), &all[0]["number"]), (1, &json!(1)), "{all:?}");
+        let job = host.get(&format!("/v1/jobs/{}", all[0]["job"])).expect(200);
+        let made = host.get("/v1/schedules/s").expect(200)["created"].clone();
+        assert_eq!(job["run_of"], json!({ "schedule": "s", "created": made, "run": 1 }), "{job}");
+        assert_eq!(host.get("/v1/jobs").expect(200)["jobs"].as_array().map(Vec::len), Some(round as usize));
+        assert_eq!(host.send(&Request::delete("/v1/schedules/s")).status, 204);
+    }
+    // Somebody who calls himself as a run does makes no job of it.
+    add(&host, "s", &slow("0 3 * * *", "skip"));
+    let job = schedule("", "")["job"].clone();
+    let claimed = Request::post("/v1/jobs", job.to_string()).header("From", "schedule s, run 1");
+    let claimed = host.send(&claimed.header("Content-Type", "application/json")).expect(201);
+    assert!(claimed["run_of"].is_null(), "{claimed}");
 }
 
 #[test]

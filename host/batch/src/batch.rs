@@ -8,6 +8,7 @@ use modelhost_serving::ModelHost;
 use crate::Error;
 use crate::datasets::Datasets;
 use crate::jobs::Jobs;
+use crate::leftovers::Leftovers;
 use crate::schedules::Schedules;
 use crate::settings::BatchSettings;
 use crate::tables::Tables;
@@ -33,18 +34,26 @@ impl Batch {
     pub async fn open(host: Arc<ModelHost>, settings: BatchSettings) -> Result<Arc<Batch>, Error> {
         let registry = host.registry().clone();
         let work = Work::start(host.background_threads())?;
-        let datasets = Datasets::open(registry.clone(), &settings, work.clone()).await?;
-        let tables = Tables::open(host.clone(), registry.clone(), datasets.clone(), work.clone()).await?;
+        let leftovers = Leftovers::at_start(&registry)?;
+        let executable = host.executable();
+        let datasets =
+            Datasets::open(registry.clone(), &settings, executable, &leftovers, work.clone()).await?;
+        let tables =
+            Tables::open(host.clone(), registry.clone(), datasets.clone(), &leftovers, work.clone()).await?;
         let jobs = Jobs::open(
             host.clone(),
             datasets.clone(),
             tables.clone(),
             registry.clone(),
             &settings,
+            &leftovers,
             work.clone(),
         )
         .await?;
-        let schedules = Schedules::open(jobs.clone(), registry.clone(), work.clone()).await?;
+        if leftovers.are_set_aside() {
+            registry.forget_rebuild()?;
+        }
+        let schedules = Schedules::open(jobs.clone(), registry.clone(), work.clone());
         Ok(Arc::new(Batch { host, registry, settings, work, datasets, tables, jobs, schedules }))
     }
 

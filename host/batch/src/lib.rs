@@ -10,12 +10,15 @@
 mod batch;
 pub mod datasets;
 pub mod jobs;
+mod leftovers;
+mod query_failure;
 pub mod schedules;
 mod settings;
+mod store_options;
 pub mod tables;
 mod work;
 
 pub use batch::Batch;
 /// What goes wrong here is told as everywhere above the registry.
 pub use modelhost_serving::Error;
-pub use settings::{BatchSettings, InvalidBatchSetting};
+pub use settings::{BatchSettings, InvalidBatchSetting, StoreOptions};

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::store_options::StoreOptions;
+
 /// Settings of datasets and what is done with them. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -13,6 +15,15 @@ pub struct BatchSettings {
     /// Bytes that queries over datasets may hold in memory, over all of them; what does not fit is written to the data
     /// folder meanwhile. Default 512 MiB.
     pub query_memory_bytes: u64,
+    /// Bytes that these queries may write to the data folder meanwhile, over all of them. Default 16 GiB.
+    pub max_spill_bytes: u64,
+    /// Bytes of address space of the process that looks into the files of a dataset before a version is made of them.
+    /// Files that take more are refused. Default 2 GiB.
+    pub inspection_memory_bytes: u64,
+    /// Seconds of processor time of that process. Default 3,600.
+    pub inspection_seconds: u64,
+    /// Such processes at one moment; more wait. Default 2.
+    pub concurrent_inspections: usize,
     /// Bytes of all files of one uploaded dataset version. Default 64 GiB. More is refused with 413.
     pub max_dataset_bytes: u64,
     /// Files of one dataset version. Default 10,000.
@@ -23,7 +34,7 @@ pub struct BatchSettings {
     /// Options for object stores by the beginning of their URLs, such as `s3://bucket`, or `s3://` for all buckets:
     /// `endpoint`, `region` and so on, by the names that the crate `object_store` gives them. They go before the environment variables (`AWS_…`,
     /// `GOOGLE_…`, `AZURE_…`). Default none.
-    pub object_stores: BTreeMap<String, BTreeMap<String, String>>,
+    pub object_stores: BTreeMap<String, StoreOptions>,
 }
 
 impl Default for BatchSettings {
@@ -31,6 +42,10 @@ impl Default for BatchSettings {
         BatchSettings {
             max_running_jobs: 1,
             query_memory_bytes: 512 << 20,
+            max_spill_bytes: 16 << 30,
+            inspection_memory_bytes: 2 << 30,
+            inspection_seconds: 3_600,
+            concurrent_inspections: 2,
             max_dataset_bytes: 64 << 30,
             max_dataset_files: 10_000,
             allowed_urls: Vec::new(),
@@ -60,8 +75,21 @@ impl BatchSettings {
         if self.query_memory_bytes < 16 << 20 {
             return refuse("query_memory_bytes", &self.query_memory_bytes, "at least 16777216");
         }
+        if self.inspection_memory_bytes < 256 << 20 {
+            return refuse("inspection_memory_bytes", &self.inspection_memory_bytes, "at least 268435456");
+        }
+        if self.inspection_seconds == 0 {
+            return refuse("inspection_seconds", &0, "at least 1");
+        }
+        if self.concurrent_inspections == 0 {
+            return refuse("concurrent_inspections", &0, "at least 1");
+        }
         if self.max_dataset_files == 0 {
             return refuse("max_dataset_files", &0, "at least 1");
+        }
+        let problem = self.object_stores.iter().find_map(|(place, options)| options.problem(place));
+        if let Some(problem) = problem {
+            return refuse("object_stores", &problem, "the names that the crate object_store gives them");
         }
         match self.allowed_urls.iter().find(|allowed| !is_url_prefix(allowed)) {
             Some(wrong) => refuse("allowed_urls", wrong, "URLs that end in a slash, such as s3://bucket/"),

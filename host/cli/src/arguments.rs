@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::HostUrl;
 use crate::commands::{
-    aliases, batch, check, configure, datasets, deployment, examine, models, pack, predict, predictions,
-    push, schedules, serve, stats, versions,
+    aliases, batch, check, configure, datasets, deployment, examine, inspect_dataset, models, pack, predict,
+    predictions, push, schedules, serve, stats, versions,
 };
 
 /// Serves models as sandboxed Wasm components, and operates a host that does.
@@ -86,6 +86,9 @@ pub enum Command {
     /// Examine and compile an upload, in a process of its own
     #[command(hide = true)]
     Examine(examine::Examine),
+    /// Look into the files of a dataset, in a process of its own
+    #[command(hide = true)]
+    InspectDataset(inspect_dataset::InspectDataset),
 }
 
 #[cfg(test)]
@@ -128,8 +131,10 @@ mod tests {
     }
 
     #[test]
-    fn the_host_starts_its_compiler_by_this_name() {
+    fn the_host_starts_its_helpers_by_these_names() {
         assert!(Cli::command().find_subcommand(modelhost_runtime::EXAMINE_SUBCOMMAND).is_some());
         assert!(parse("modelhost examine in.wasm out --memory-bytes=4294967296 --seconds=120").is_ok());
+        assert!(Cli::command().find_subcommand(modelhost_batch::datasets::INSPECT_SUBCOMMAND).is_some());
+        assert!(parse("modelhost inspect-dataset request --memory-bytes=4294967296 --seconds=120").is_ok());
     }
 }

@@ -84,6 +84,11 @@ impl RegistryError {
             RegistryError::InvalidTraffic(_) => ErrorCode::InvalidArgument,
             RegistryError::Stopped | RegistryError::InUse { .. } => ErrorCode::Unavailable,
             RegistryError::Io { source, .. } if is_full(source) => ErrorCode::StorageFull,
+            RegistryError::Storage { source, .. }
+                if source.downcast_ref::<io::Error>().is_some_and(is_full) =>
+            {
+                ErrorCode::StorageFull
+            }
             RegistryError::Misuse(_)
             | RegistryError::NewerFormat { .. }
             | RegistryError::Corrupt(_)

@@ -19,7 +19,9 @@
 //!
 //! Other folders belong to the owners of records, who get them from [`Registry::folder`].
 //!
-//! After a rebuild there is also what it moved aside: `registry.before-rebuild-<n>`, `journal.before-rebuild-<n>.jsonl`.
+//! After a rebuild there is also what it moved aside: `registry.before-rebuild-<n>`, `journal.before-rebuild-<n>.jsonl`;
+//! and until the next start `journal-was-rebuilt`, which tells whoever has files beside
+//! records that those without may be of records that are lost ([`Registry::was_rebuilt`]).
 //!
 //! # The order of a change
 //!

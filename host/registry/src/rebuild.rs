@@ -24,6 +24,9 @@ use crate::registry::Registry;
 use crate::replay::{self, Failure};
 use crate::sealed;
 
+/// What is in the file that says that there was a rebuild.
+const MARK: &[u8] = b"The journal was rebuilt. The next start sets files aside that no record names, and removes this file.\n";
+
 /// What a rebuild did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RebuildReport {
@@ -55,6 +58,9 @@ pub(crate) fn rebuild(data: DataDir) -> Result<RebuildReport, RegistryError> {
     let versions = check::versions_in(&records)?;
     report.versions = versions.len() as u64;
     report.models = versions.iter().map(|(model, _)| model).collect::<BTreeSet<_>>().len() as u64;
+    // Before anything else, and also for a journal that is whole: the store may have known more, and whoever is
+    // interrupted here must not take files for left over whose records are lost.
+    durable::write(&data.staging(), MARK, &data.rebuilt_mark())?;
     // The store first: without one, an interrupted rebuild can only end in the whole journal being read.
     let number = first_free_number(&data);
     report.moved_aside.extend(move_store(&data, number)?);

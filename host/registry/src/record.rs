@@ -29,16 +29,19 @@ pub enum RecordKind {
     PredictionTable,
     /// A schedule.
     Schedule,
+    /// A run of a schedule.
+    ScheduleRun,
 }
 
 impl RecordKind {
     /// Every kind.
-    pub(crate) const ALL: [RecordKind; 5] = [
+    pub(crate) const ALL: [RecordKind; 6] = [
         RecordKind::Dataset,
         RecordKind::DatasetVersion,
         RecordKind::Job,
         RecordKind::PredictionTable,
         RecordKind::Schedule,
+        RecordKind::ScheduleRun,
     ];
 
     /// As in the journal.
@@ -49,6 +52,7 @@ impl RecordKind {
             RecordKind::Job => "job",
             RecordKind::PredictionTable => "prediction-table",
             RecordKind::Schedule => "schedule",
+            RecordKind::ScheduleRun => "schedule-run",
         }
     }
 }

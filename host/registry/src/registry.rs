@@ -10,7 +10,7 @@ use crate::artifacts::Artifacts;
 use crate::check::{self, CheckReport};
 use crate::data_dir::DataDir;
 use crate::durable;
-use crate::error::RegistryError;
+use crate::error::{IoContext as _, RegistryError};
 use crate::journal::Journal;
 use crate::model::{Model, Revision, Version};
 use crate::rebuild::{self, RebuildReport};
@@ -73,6 +73,28 @@ impl Registry {
     /// [`RegistryError::InUse`], a folder that is not there, [`RegistryError::NewerFormat`], and failures of the disk.
     pub fn rebuild(data_dir: &Path) -> Result<RebuildReport, RegistryError> {
         rebuild::rebuild(DataDir::open_existing(data_dir)?)
+    }
+
+    /// Whether a change failed in a way that leaves open whether it is on the disk: none is accepted any more, and
+    /// whatever the failed one needs has to stay until the next start, which can tell.
+    pub fn is_stopped(&self) -> bool {
+        self.writer.lock().journal.is_stopped()
+    }
+
+    /// Whether the journal was rebuilt since [`Registry::forget_rebuild`] was called: files that no record names may be
+    /// those of records that it has lost.
+    pub fn was_rebuilt(&self) -> bool {
+        self.data.rebuilt_mark().exists()
+    }
+
+    /// Called when such files are safe.
+    ///
+    /// # Errors
+    /// [`RegistryError::Io`].
+    pub fn forget_rebuild(&self) -> Result<(), RegistryError> {
+        let mark = self.data.rebuilt_mark();
+        durable::remove(&mark).when("remove", &mark)?;
+        durable::sync_dir(self.data.root())
     }
 
     /// The files.

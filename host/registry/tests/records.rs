@@ -162,6 +162,20 @@ fn a_rebuild_from_a_damaged_journal_keeps_the_other_records() {
 }
 
 #[test]
+fn a_rebuild_is_remembered_until_files_without_records_are_safe() {
+    let folder = TempDir::new().unwrap();
+    filled(folder.path());
+    assert!(!Registry::open(folder.path()).unwrap().was_rebuilt());
+    Registry::rebuild(folder.path()).unwrap();
+    assert!(Registry::open(folder.path()).unwrap().was_rebuilt());
+    let registry = Registry::open(folder.path()).unwrap();
+    assert!(registry.was_rebuilt());
+    registry.forget_rebuild().unwrap();
+    drop(registry);
+    assert!(!Registry::open(folder.path()).unwrap().was_rebuilt());
+}
+
+#[test]
 fn an_older_host_sees_only_where_there_are_records() {
     let folder = TempDir::new().unwrap();
     let data = folder.path().join("data");

@@ -6,6 +6,7 @@
 mod bindings;
 mod call;
 mod compiler;
+pub mod confinement;
 mod engine;
 pub mod examine;
 mod host;

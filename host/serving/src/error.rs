@@ -37,7 +37,8 @@ impl Error {
         Error::new(ErrorCode::Internal, "modelhost failed; its log says more")
     }
 
-    fn storage_full() -> Error {
+    /// The disk of the data folder is full.
+    pub fn storage_full() -> Error {
         Error::new(ErrorCode::StorageFull, "there is no room left in the data folder")
     }
 

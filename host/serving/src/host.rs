@@ -1,7 +1,7 @@
 //! The whole of modelhost below its HTTP API: opens the data folder, brings back what was deployed, and
 //! finds the version that answers a request.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use crate::verdicts::Verdicts;
 
 /// A host: everything that the HTTP API offers, without HTTP.
 pub struct ModelHost {
+    executable: PathBuf,
     pub(crate) loader: Arc<Loader>,
     pub(crate) live: LiveModels,
     pub(crate) settings: ServingSettings,
@@ -47,7 +48,7 @@ impl ModelHost {
         let engines = engines.map_err(Error::internal)?;
         let onnxruntime = engines.get(EngineName::OnnxRuntime).ok().and_then(|engine| engine.library());
         let compiler = Compiler::new(
-            settings.executable,
+            settings.executable.clone(),
             settings.runtime.compilation.clone(),
             onnxruntime.map(Path::to_owned),
         );
@@ -62,6 +63,7 @@ impl ModelHost {
         let residency = Residency::new(limits, runtime.graph_cache().clone());
         let registry = Arc::new(registry);
         let host = Arc::new(ModelHost {
+            executable: settings.executable,
             loader: Arc::new(Loader {
                 registry,
                 runtime: runtime.clone(),
@@ -77,6 +79,11 @@ impl ModelHost {
         host.restore().await?;
         tidy(&host.loader);
         Ok(host)
+    }
+
+    /// The `modelhost` binary that is started for work that is confined to a process of its own.
+    pub fn executable(&self) -> &Path {
+        &self.executable
     }
 
     /// What exists, durably; blocks.

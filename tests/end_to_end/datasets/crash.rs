@@ -20,6 +20,8 @@ const DATASETS: [&str; 2] = ["ash", "birch"];
 #[derive(Default)]
 struct Promises {
     versions: BTreeMap<u64, u64>,
+    /// For good: their numbers never come back.
+    deleted: BTreeSet<u64>,
     perhaps_deleted: BTreeSet<u64>,
     acknowledged: u64,
 }
@@ -42,11 +44,13 @@ fn work(mut connection: Connection, name: &str, promises: &Mutex<Promises>, rand
             (204, Some(number)) => {
                 promises.perhaps_deleted.remove(&number);
                 promises.versions.remove(&number);
+                promises.deleted.insert(number);
             }
             (200 | 201, _) => {
                 let version = response.json();
-                let rows = version["rows"].as_u64().unwrap();
-                promises.versions.insert(version["number"].as_u64().unwrap(), rows);
+                let (number, rows) = (version["number"].as_u64().unwrap(), version["rows"].as_u64().unwrap());
+                assert!(!promises.deleted.contains(&number), "number {number} of {name} is given out again");
+                promises.versions.insert(number, rows);
             }
             (status, _) => panic!("{status}: {}", response.text()),
         }
@@ -59,7 +63,7 @@ fn upload(name: &str, random: &mut fastrand::Rng) -> Request {
         let lines: String = (0..rows).map(|row| format!("{row},{seed}\n")).collect();
         format!("a,b\n{lines}")
     };
-    let (common, own) = (file(2_000, random.u64(..3)), file(random.u64(1..2_000), random.u64(..)));
+    let (common, own) = (file(2_000, random.u64(..3)), file(random.u64(1..2_000), random.u64(..1 << 60)));
     let form = Form::new().file("common.csv", common.as_bytes()).file("own.csv", own.as_bytes());
     form.put(&format!("/v1/datasets/{name}/versions"))
 }
@@ -88,6 +92,12 @@ fn verify(host: &Host, ledger: &[Mutex<Promises>]) {
             let is_open = promises.perhaps_deleted.contains(number);
             assert!(found.get(number) == Some(rows) || is_open, "version {number} of {name}: {found:?}");
         }
+        let resurrected: Vec<&u64> =
+            promises.deleted.iter().filter(|number| found.contains_key(number)).collect();
+        assert!(resurrected.is_empty(), "{name} has deleted versions {resurrected:?}");
+        let gone: Vec<u64> =
+            promises.perhaps_deleted.iter().filter(|number| !found.contains_key(number)).copied().collect();
+        promises.deleted.extend(gone);
         for version in &listed {
             for file in version["files"].as_array().unwrap() {
                 files.insert(

@@ -1,14 +1,21 @@
 //! Datasets that stay where they are: in an object store, or in a folder that the operator allowed.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
 use modelhost_tests::folder;
 use modelhost_tests::host::{Host, Setup};
 use modelhost_tests::http::{Request, Response};
 use modelhost_tests::object_store::ObjectStore;
+use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 
-use super::{CARD, CSV, PARQUET, column, stored};
+use super::{CARD, CSV, PARQUET, column, put_plain, stored};
 
 #[track_caller]
 fn register(host: &Host, dataset: &str, urls: &[&str]) -> Response {
@@ -108,7 +115,9 @@ fn only_what_the_operator_allowed_is_read() {
         ("", 400),
         ("x.csv?y", 400),
     ] {
-        register_with(&host, "no", json!({ "urls": [url(path)] })).error(status);
+        // The sentence holds the URL, which is a path of this machine.
+        let refused = register_with(&host, "no", json!({ "urls": [url(path)] }));
+        assert_eq!(refused.status, status, "{path}: {}", refused.text());
     }
     for other in ["file:///etc/passwd", "http://127.0.0.1/x.csv", "s3://data/x.csv", "data:,x"] {
         register_with(&host, "no", json!({ "urls": [other] })).error(400);
@@ -116,8 +125,8 @@ fn only_what_the_operator_allowed_is_read() {
     host.get("/v1/datasets/no").error(404);
     // By default nothing is allowed.
     let strict = Host::start();
-    let sentence = register_with(&strict, "d", json!({ "urls": [url("x.csv")] })).error(400);
-    assert!(sentence.contains("batch.allowed_urls"), "{sentence}");
+    let refused = register_with(&strict, "d", json!({ "urls": [url("x.csv")] }));
+    assert!(refused.status == 400 && refused.text().contains("batch.allowed_urls"), "{}", refused.text());
 }
 
 #[test]
@@ -137,4 +146,86 @@ fn objects_that_cannot_be_read() {
     refused("s3://none/x.csv", 404, "s3://none/x.csv does not exist");
     host.get("/v1/datasets/d").error(404);
     assert_eq!(folder::names(&host.data_dir().join("staging")), Vec::<String>::new());
+}
+
+/// A Parquet file with one column of whole numbers.
+fn numbers(is_nullable: bool) -> Vec<u8> {
+    let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, is_nullable)]));
+    let values = Arc::new(Int64Array::from_iter_values(0..100)) as ArrayRef;
+    let batch = RecordBatch::try_new(schema.clone(), vec![values]).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema, None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[test]
+fn what_is_registered_is_what_would_have_been_uploaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let allowed = format!("[\"file://{}/\"]", folder.path().display());
+    let host = Setup::new().set("batch.allowed_urls", allowed).start();
+    let files = [("1.parquet", numbers(false)), ("2.parquet", numbers(true)), ("3.parquet", numbers(false))];
+    let mut urls = Vec::new();
+    for (name, bytes) in &files {
+        fs::write(folder.path().join(name), bytes).unwrap();
+        urls.push(format!("file://{}/{name}", folder.path().display()));
+    }
+    let registered = register_with(&host, "registered", json!({ "urls": urls })).expect(201);
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+    let uploaded = put_plain(&host, "uploaded", &files).expect(201);
+    for what in ["schema", "rows", "bytes", "format"] {
+        assert_eq!(registered[what], uploaded[what], "{what}");
+    }
+    assert_eq!(registered["schema"][0]["nullable"], true);
+    let rows = |version: &Value| -> Vec<Value> {
+        version["files"].as_array().unwrap().iter().map(|file| file["rows"].clone()).collect()
+    };
+    assert_eq!(rows(&registered), rows(&uploaded));
+}
+
+#[test]
+fn what_an_object_store_says_in_trouble_is_for_the_operator() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let answer =
+                "HTTP/1.1 400 Bad Request\r\nContent-Length: 15\r\nConnection: close\r\n\r\ninternal-secret";
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    let setup = Setup::new()
+        .set("batch.allowed_urls", r#"["s3://data/"]"#)
+        .variable("AWS_ENDPOINT", &endpoint)
+        .variable("AWS_ALLOW_HTTP", "true")
+        .variable("AWS_ACCESS_KEY_ID", "a")
+        .variable("AWS_SECRET_ACCESS_KEY", "b");
+    let host = setup.start();
+    let sentence = register(&host, "d", &["s3://data/x.parquet"]).error(503);
+    assert!(!sentence.contains("secret") && !sentence.contains("127.0.0.1"), "{sentence}");
+}
+
+#[test]
+fn options_of_object_stores_are_checked_and_never_shown() {
+    let setup = Setup::new();
+    let file = setup.data_dir().with_extension("toml");
+    let serve = |option: &str| {
+        fs::write(&file, format!("[batch.object_stores.\"s3://\"]\n{option} = \"the-secret\"\n")).unwrap();
+        let mut command = setup.command("serve");
+        command
+            .args(["--listen", "127.0.0.1:0", "--config"])
+            .arg(&file)
+            .arg("--data-dir")
+            .arg(setup.data_dir());
+        command
+    };
+    let shown = serve("secret_access_key").arg("--print-config").output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("(hidden)") && !shown.contains("the-secret"), "{shown}");
+    let refused = serve("secret_acces_key").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("secret_acces_key"), "{said}");
+    assert!(!said.contains("the-secret"), "{said}");
+    fs::remove_file(&file).unwrap();
 }

@@ -20,6 +20,14 @@ struct Head {
     next_version: VersionNumber,
 }
 
+/// What there is.
+pub(super) struct AllVersions {
+    /// By name of the dataset, the oldest first.
+    pub(super) by_name: BTreeMap<DatasetName, Vec<DatasetVersion>>,
+    /// Whether every record could be read.
+    pub(super) is_complete: bool,
+}
+
 /// The records.
 #[derive(Clone)]
 pub(super) struct Catalogue {
@@ -29,6 +37,11 @@ pub(super) struct Catalogue {
 impl Catalogue {
     pub(super) fn new(registry: Arc<Registry>) -> Catalogue {
         Catalogue { registry }
+    }
+
+    /// Whether a change that failed may be there after a restart all the same.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.registry.is_stopped()
     }
 
     /// The version that a reference names now.
@@ -59,22 +72,25 @@ impl Catalogue {
         record.map(|record| read(&record)).transpose()
     }
 
-    /// The versions of a dataset, the oldest first.
+    /// The versions of a dataset, the oldest first. Of one with a record that cannot be read, which is the latest is not
+    /// known.
     pub(super) fn versions(&self, name: &DatasetName) -> Result<Vec<DatasetVersion>, Error> {
-        self.read_all(&format!("{name}@"))
+        self.registry.records(RecordKind::DatasetVersion, &format!("{name}@"))?.iter().map(read).collect()
     }
 
-    /// All versions of all datasets, by name, the oldest first.
-    pub(super) fn all(&self) -> Result<BTreeMap<DatasetName, Vec<DatasetVersion>>, Error> {
-        let mut datasets: BTreeMap<DatasetName, Vec<DatasetVersion>> = BTreeMap::new();
-        for version in self.read_all("")? {
-            datasets.entry(version.name.clone()).or_default().push(version);
+    /// All versions of all datasets that can be read.
+    pub(super) fn all(&self) -> Result<AllVersions, Error> {
+        let mut all = AllVersions { by_name: BTreeMap::new(), is_complete: true };
+        for record in self.registry.records(RecordKind::DatasetVersion, "")? {
+            match read::<DatasetVersion>(&record) {
+                Ok(version) => all.by_name.entry(version.name.clone()).or_default().push(version),
+                Err(error) => {
+                    tracing::error!(%error, "a version of a dataset is left out");
+                    all.is_complete = false;
+                }
+            }
         }
-        Ok(datasets)
-    }
-
-    fn read_all(&self, prefix: &str) -> Result<Vec<DatasetVersion>, Error> {
-        self.registry.records(RecordKind::DatasetVersion, prefix)?.iter().map(read).collect()
+        Ok(all)
     }
 
     /// Gives a version the next number of its dataset and records it.

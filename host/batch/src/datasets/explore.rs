@@ -16,13 +16,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 
-use super::store::Changed;
 use super::version::DatasetVersion;
 use super::{Column as DatasetColumn, Datasets};
 use crate::Error;
+use crate::query_failure::query_failure;
 
 /// Most rows of a preview.
 pub const MAX_PREVIEW_ROWS: usize = 1_000;
+/// Rows that are decoded at once for one: each may be long.
+const PREVIEW_BATCH_ROWS: usize = 64;
 /// Most bytes of a preview, and longest text of a profile, in characters.
 const MAX_PREVIEW_BYTES: usize = 16 << 20;
 const MAX_TEXT: usize = 200;
@@ -94,19 +96,20 @@ impl Datasets {
     /// [`ErrorCode::TooLarge`] where these rows are larger than a preview may be; a version that cannot be read.
     pub async fn preview(&self, version: &DatasetVersion, rows: usize) -> Result<Box<RawValue>, Error> {
         let _hold = self.hold(version, "a preview")?;
-        let frame = self.frame(version)?.limit(0, Some(rows.min(MAX_PREVIEW_ROWS)));
-        let version = version.reference();
+        let _turn = self.previews.acquire().await.map_err(Error::internal)?;
+        let rows = rows.min(MAX_PREVIEW_ROWS);
+        let frame = self.frame(version, Some(rows.clamp(1, PREVIEW_BATCH_ROWS)))?.limit(0, Some(rows));
+        let what = format!("dataset {}", version.reference());
         let query = async move {
-            let failed = |error: &DataFusionError| unreadable(&version.to_string(), error);
-            let frame = frame.map_err(|error| failed(&error))?;
-            let mut stream = frame.execute_stream().await.map_err(|error| failed(&error))?;
+            let failed = |error: DataFusionError| query_failure(&what, &error);
+            let mut stream = frame.map_err(failed)?.execute_stream().await.map_err(failed)?;
             let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new());
             while let Some(batch) = stream.next().await {
-                writer.write(&batch.map_err(|error| failed(&error))?).map_err(Error::internal)?;
-                if writer.get_ref().len() > MAX_PREVIEW_BYTES {
-                    let message =
-                        format!("these rows have more than {MAX_PREVIEW_BYTES} bytes: ask for fewer");
-                    return Err(Error::new(ErrorCode::TooLarge, message));
+                let batch = batch.map_err(failed)?;
+                // One after the other, so that not many of the longest are written before their size is looked at.
+                for row in 0..batch.num_rows() {
+                    writer.write(&batch.slice(row, 1)).map_err(|error| failed(error.into()))?;
+                    check_size(writer.get_ref().len())?;
                 }
             }
             writer.finish().map_err(Error::internal)?;
@@ -126,21 +129,35 @@ impl Datasets {
     pub async fn profile(&self, version: &DatasetVersion) -> Result<Profile, Error> {
         let _hold = self.hold(version, "a profile")?;
         let _turn = self.profiles.acquire().await.map_err(Error::internal)?;
-        let (frame, version) = (self.frame(version)?, version.clone());
+        let (frame, version) = (self.frame(version, None)?, version.clone());
         self.work
             .run_while_awaited(async move {
                 let profiled = profile(&frame, &version).await;
-                profiled.map_err(|error| unreadable(&version.reference().to_string(), &error))
+                profiled.map_err(|error| query_failure(&format!("dataset {}", version.reference()), &error))
             })
             .await
     }
 
-    /// A version as a table whose rows come in their order.
-    fn frame(&self, version: &DatasetVersion) -> Result<DataFrame, Error> {
+    /// A version as a table whose rows come in their order, and so many at once.
+    fn frame(&self, version: &DatasetVersion, batch_rows: Option<usize>) -> Result<DataFrame, Error> {
         let session = self.session();
-        session.state_ref().write().config_mut().options_mut().execution.target_partitions = 1;
+        {
+            let state = session.state_ref();
+            let mut state = state.write();
+            let config = state.config_mut();
+            let rows = batch_rows.unwrap_or(config.batch_size());
+            *config = std::mem::take(config).with_target_partitions(1).with_batch_size(rows);
+        }
         session.read_table(self.table_provider(version)?).map_err(Error::internal)
     }
+}
+
+fn check_size(bytes: usize) -> Result<(), Error> {
+    if bytes > MAX_PREVIEW_BYTES {
+        let message = format!("these rows have more than {MAX_PREVIEW_BYTES} bytes: ask for fewer");
+        return Err(Error::new(ErrorCode::TooLarge, message));
+    }
+    Ok(())
 }
 
 async fn profile(frame: &DataFrame, version: &DatasetVersion) -> Result<Profile, DataFusionError> {
@@ -221,7 +238,7 @@ impl Measure {
         match self {
             Measure::Count => count(value),
             // Floats are counted as they are written.
-            Measure::Distinct if column.data_type.is_floating() => {
+            Measure::Distinct if values_of(&column.data_type).is_floating() => {
                 approx_distinct(cast(value, DataType::Utf8))
             }
             Measure::Distinct => approx_distinct(value),
@@ -246,6 +263,14 @@ impl Measure {
     }
 }
 
+/// The type of what a column's values stand for.
+fn values_of(data_type: &DataType) -> &DataType {
+    match data_type {
+        DataType::Dictionary(_, values) => values_of(values),
+        other => other,
+    }
+}
+
 /// What makes sense for values of this type.
 fn measures_of(data_type: &DataType) -> Vec<Measure> {
     use Measure::{Count, Distinct, Max, Min, Quantile};
@@ -261,8 +286,14 @@ fn measures_of(data_type: &DataType) -> Vec<Measure> {
     }
 }
 
+/// The values of a column. Those of a dictionary as what they stand for: not everything that is asked knows
+/// dictionaries.
 fn reference(column: &DatasetColumn) -> Expr {
-    Expr::Column(Column::new_unqualified(&column.name))
+    let reference = Expr::Column(Column::new_unqualified(&column.name));
+    match &column.data_type {
+        DataType::Dictionary(_, values) => cast(reference, values.as_ref().clone()),
+        _ => reference,
+    }
 }
 
 /// The one row of a result. A dataset without rows may give none.
@@ -300,22 +331,4 @@ fn value_at(batch: &RecordBatch, name: &str, row: usize) -> Result<Value, DataFu
     Ok(value
         .or_else(|| data_type.is_floating().then(|| number(&text)).flatten())
         .unwrap_or_else(|| Value::String(text.chars().take(MAX_TEXT).collect())))
-}
-
-/// What a query says that failed. A file that was changed is the operator's affair; everything else is in the log.
-fn unreadable(version: &str, error: &DataFusionError) -> Error {
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(cause) = source {
-        if let Some(changed) = cause.downcast_ref::<Changed>() {
-            return Error::new(ErrorCode::Conflict, format!("dataset {version} cannot be read: {changed}"));
-        }
-        source = cause.source();
-    }
-    match error.find_root() {
-        DataFusionError::ResourcesExhausted(_) => {
-            let message = format!("dataset {version} needs more memory than batch.query_memory_bytes allows");
-            Error::new(ErrorCode::Unprocessable, message)
-        }
-        error => Error::internal(format!("dataset {version} cannot be read: {error}")),
-    }
 }

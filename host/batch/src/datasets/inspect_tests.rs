@@ -16,8 +16,11 @@ fn inspect_all(files: &[(&str, &[u8])], format: DataFormat, types: &Types) -> Re
     for ((_, bytes), path) in files.iter().zip(&paths) {
         std::fs::write(path, bytes).unwrap();
     }
-    let candidates: Vec<_> =
-        files.iter().zip(&paths).map(|((name, _), path)| Candidate { name, path }).collect();
+    let candidates: Vec<_> = files
+        .iter()
+        .zip(&paths)
+        .map(|((name, _), path)| Candidate { name, path, begins: &|_, _| {} })
+        .collect();
     inspect(&candidates, format, types).map_err(|problem| problem.to_string())
 }
 
@@ -130,6 +133,71 @@ fn a_truncated_parquet_file_is_no_parquet_file() {
         );
     }
     assert!(inspect_one("x.parquet", b"a,b\n1,2\n", DataFormat::Parquet).is_err());
+}
+
+#[test]
+fn there_are_not_more_columns_than_there_may_be() {
+    let names = |from: usize, to: usize| (from..to).map(|index| format!("c{index}")).collect::<Vec<_>>();
+    let csv = |count| format!("{}\n{}\n", names(0, count).join(","), vec!["1"; count].join(","));
+    assert_eq!(
+        inspect_one("x.csv", csv(4096).as_bytes(), DataFormat::Csv).unwrap().schema.columns.len(),
+        4096
+    );
+    let problem = inspect_one("x.csv", csv(4097).as_bytes(), DataFormat::Csv).unwrap_err();
+    assert_eq!(problem, "file \"x.csv\": it has 4097 columns: expected at most 4096");
+    // Each row has other names, and those within count too.
+    let row = |names: Vec<String>| {
+        let members: Vec<String> = names.iter().map(|name| format!("\"{name}\":1")).collect();
+        format!("{{{}}}\n", members.join(","))
+    };
+    let rows: String = (0..5).map(|index| row(names(index * 1000, index * 1000 + 1000))).collect();
+    let problem = inspect_one("x.jsonl", rows.as_bytes(), DataFormat::Jsonl).unwrap_err();
+    assert_eq!(problem, "file \"x.jsonl\", row 5: there are more names of members: expected at most 4096");
+    let within = format!("{{\"a\":[{}]}}\n", rows.replace('\n', ",").trim_end_matches(','));
+    assert!(
+        inspect_one("x.jsonl", within.as_bytes(), DataFormat::Jsonl)
+            .unwrap_err()
+            .contains("row 1: there are")
+    );
+    let numbers = || Arc::new(Int64Array::from(vec![1])) as _;
+    let wide = RecordBatch::try_from_iter(names(0, 4097).into_iter().map(|name| (name, numbers()))).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), wide.schema(), None).unwrap();
+    writer.write(&wide).unwrap();
+    let problem = inspect_one("x.parquet", &writer.into_inner().unwrap(), DataFormat::Parquet).unwrap_err();
+    assert_eq!(problem, "file \"x.parquet\": it has 4097 columns: expected at most 4096");
+}
+
+#[test]
+fn the_longer_rows_are_the_fewer_are_decoded_at_once() {
+    for (longest, rows) in [(0, 512), (100, 512), (1 << 20, 32), (1 << 40, 1)] {
+        assert_eq!(batch_rows(longest), rows, "{longest}");
+    }
+}
+
+#[test]
+fn a_footer_tells_what_its_file_does() {
+    let whole = parquet_bytes(100, 40);
+    let length = parquet::footer_length(whole[whole.len() - 8..].try_into().unwrap()).unwrap();
+    let footer = &whole[whole.len() - 8 - length..whole.len() - 8];
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("footer");
+    std::fs::write(&path, footer).unwrap();
+    let candidate = Candidate { name: "x.parquet", path: &path, begins: &|_, _| {} };
+    let (told, found) = (
+        inspect_footers(&[candidate]).unwrap(),
+        inspect_one("x.parquet", &whole, DataFormat::Parquet).unwrap(),
+    );
+    assert_eq!((told.schema, told.rows), (found.schema, found.rows));
+    std::fs::write(&path, &footer[..length / 2]).unwrap();
+    assert!(inspect_footers(&[candidate]).unwrap_err().to_string().contains("no whole Parquet file"));
+}
+
+#[test]
+fn footers_are_not_read_at_any_size() {
+    let length = 17_u32 << 20;
+    let file = [b"PAR1".as_slice(), &vec![0; 18 << 20], &length.to_le_bytes(), b"PAR1"].concat();
+    let problem = inspect_one("x.parquet", &file, DataFormat::Parquet).unwrap_err();
+    assert_eq!(problem, "file \"x.parquet\": its footer has 17825792 bytes: expected at most 16777216");
 }
 
 proptest! {

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use bytes::Bytes;
 use modelhost_core::{DatasetName, Digest, ErrorCode, Hasher};
 use tempfile::{NamedTempFile, TempPath};
@@ -12,11 +11,15 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::Datasets;
 use super::card::DatasetCard;
-use super::inspect::{self, Candidate, Contents, Types};
+use super::inspect::Contents;
+use super::inspect::process::{Request, RequestedFile, Task};
 use super::publish::{NewFile, NewVersion, Origin, Published};
-use super::schema::DatasetSchema;
+use super::schema::{DatasetSchema, parse_type};
 use super::version::DataFormat;
 use crate::Error;
+
+/// Longest type that may be asked for, as Arrow writes it.
+const MAX_TYPE_BYTES: usize = 256;
 
 /// What whoever puts a dataset there says about it.
 #[derive(Clone, Debug, Default)]
@@ -149,7 +152,8 @@ impl Datasets {
         let format =
             format_of_all(files.iter().map(|file| (file.name.as_str(), file.format)), options.format)?;
         // The files have second names when they are published, and lose their first ones when these are dropped.
-        let (files, Contents { schema, rows }) = self.inspect(files, format, &options.types).await?;
+        let Contents { schema, rows } =
+            self.inspect(&files, Task::Files(format), options.types.clone()).await?;
         let new = |(file, rows): (&ReceivedFile, u64)| NewFile {
             name: file.name.clone(),
             rows,
@@ -160,34 +164,41 @@ impl Datasets {
         self.commit_version(new_version(name, options, format, schema, new_files)).await
     }
 
+    /// What is in files that arrived.
     pub(super) async fn inspect(
         &self,
-        files: Vec<ReceivedFile>,
-        format: DataFormat,
-        types: &BTreeMap<String, String>,
-    ) -> Result<(Vec<ReceivedFile>, Contents), Error> {
-        let types = arrow_types(types)?;
-        let inspected = self.work.handle().spawn_blocking(move || {
-            let candidate = |file: &'_ ReceivedFile| (file.name.clone(), file.path.to_path_buf());
-            let named: Vec<_> = files.iter().map(candidate).collect();
-            let candidates: Vec<_> = named.iter().map(|(name, path)| Candidate { name, path }).collect();
-            inspect::inspect(&candidates, format, &types).map(|contents| (files, contents))
-        });
-        inspected.await.map_err(unreadable)?.map_err(unprocessable)
+        files: &[ReceivedFile],
+        task: Task,
+        types: BTreeMap<String, String>,
+    ) -> Result<Contents, Error> {
+        check_types(&types)?;
+        let file = |file: &ReceivedFile| {
+            // Temporary files have plain names.
+            let path = file.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            RequestedFile { name: file.name.clone(), file: path.to_owned() }
+        };
+        let files = files.iter().map(file).collect();
+        self.inspector.inspect(&Request { task, types, files }).await
     }
 }
 
-fn arrow_types(types: &BTreeMap<String, String>) -> Result<Types, Error> {
-    let parse = |(name, text): (&String, &String)| match text.parse::<DataType>() {
-        Ok(data_type) => Ok((name.clone(), data_type)),
-        Err(_) => {
+/// Whether these are types that a column may have.
+fn check_types(types: &BTreeMap<String, String>) -> Result<(), Error> {
+    for (name, text) in types {
+        if text.len() > MAX_TYPE_BYTES || parse_type(text).is_none() {
+            let (name, text) = (beginning(name), beginning(text));
             let message = format!(
                 "column {name:?} is to be of type {text:?}: expected an Arrow type such as Int64 or Utf8"
             );
-            Err(Error::new(ErrorCode::InvalidArgument, message))
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
         }
-    };
-    types.iter().map(parse).collect()
+    }
+    Ok(())
+}
+
+/// The beginning of a text that may be hostile.
+fn beginning(text: &str) -> String {
+    text.chars().take(100).collect()
 }
 
 pub(super) fn new_version(
@@ -230,14 +241,4 @@ pub(super) fn format_of_all<'a>(
 pub(super) fn shown_name(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     last.chars().filter(|character| !character.is_control()).take(255).collect()
-}
-
-fn unprocessable(problem: inspect::Problem) -> Error {
-    Error::new(ErrorCode::Unprocessable, problem.to_string())
-}
-
-/// The libraries that read files panic on some that are broken.
-fn unreadable(error: tokio::task::JoinError) -> Error {
-    tracing::warn!(%error, "a file of a dataset cannot be read");
-    Error::new(ErrorCode::Unprocessable, "a file of the dataset is damaged in a way that cannot be described")
 }

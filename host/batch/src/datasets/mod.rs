@@ -6,7 +6,8 @@
 //! Records are in the registry. `datasets/<hex>.<parquet|csv|jsonl>` in the data folder are the files, named by their
 //! SHA-256 digests, shared by the versions that have the same ones. A version is made in this order: its files, checked
 //! and fsynced, get their places; then its record is written. A file that no record names was left by an interruption,
-//! or by a version that was deleted, and is removed: at once, or at the next start.
+//! or by a version that was deleted, and is removed: at once, or at the next start. After a rebuild of the journal it is
+//! set aside instead.
 
 mod card;
 mod catalogue;
@@ -14,6 +15,7 @@ mod check;
 mod explore;
 mod holds;
 mod inspect;
+mod inspector;
 mod intake;
 mod object_stores;
 mod publish;
@@ -26,7 +28,7 @@ mod version;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
@@ -45,6 +47,8 @@ pub use card::{DatasetCard, InvalidCard};
 pub use check::{DatasetCheck, check_datasets};
 pub use explore::{ColumnProfile, MAX_PREVIEW_ROWS, Profile, Quantile, TopValue};
 pub use holds::Hold;
+pub use inspect::process::run_inspection;
+pub use inspector::SUBCOMMAND as INSPECT_SUBCOMMAND;
 pub use intake::{Intake, IntakeOptions};
 pub use publish::{NewFile, NewVersion, Origin, Published};
 pub use reference::{DatasetReference, InvalidReference};
@@ -53,15 +57,19 @@ pub use version::{DataFile, DataFormat, DatasetVersion, FileLocation, Lineage};
 
 use self::catalogue::Catalogue;
 use self::holds::Holds;
+use self::inspector::Inspector;
 use self::object_stores::ObjectStores;
+pub(crate) use self::store::Changed;
 use self::store::{DatasetStore, Pin};
 use crate::Error;
+use crate::leftovers::Leftovers;
 use crate::settings::BatchSettings;
 use crate::work::Work;
 
 /// Where the files are, in the data folder.
 const FOLDER: &str = "datasets";
 const CONCURRENT_PROFILES: usize = 2;
+const CONCURRENT_PREVIEWS: usize = 4;
 
 /// All datasets of one data folder.
 pub struct Datasets {
@@ -71,6 +79,9 @@ pub struct Datasets {
     work: Work,
     /// Profiles read everything: few at a time.
     profiles: Semaphore,
+    /// A preview holds some of the longest rows.
+    previews: Semaphore,
+    inspector: Inspector,
 }
 
 /// What tasks that outlive their caller need too.
@@ -101,20 +112,30 @@ pub struct OpenFile {
 }
 
 impl Datasets {
-    /// Opens what the data folder holds and removes files that no version has.
+    /// Opens what the data folder holds and removes files that no version has. `executable` is the `modelhost` binary
+    /// that looks into files.
     pub(crate) async fn open(
         registry: Arc<Registry>,
         settings: &BatchSettings,
+        executable: &Path,
+        leftovers: &Leftovers,
         work: Work,
     ) -> Result<Arc<Datasets>, Error> {
         settings.check().map_err(|error| Error::new(ErrorCode::InvalidArgument, error.to_string()))?;
-        let (settings, given) = (settings.clone(), settings.clone());
-        let shared = Arc::new(work.block(move || Shared::open(registry, &given)).await?);
-        let environment =
-            query::environment(settings.query_memory_bytes, &shared.staging, shared.store.clone());
+        let (settings, given, leftovers) = (settings.clone(), settings.clone(), leftovers.clone());
+        let shared = Arc::new(work.block(move || Shared::open(registry, &given, &leftovers)).await?);
+        let environment = query::environment(&settings, &shared.staging, shared.store.clone());
         let environment = environment.map_err(Error::internal)?;
-        let profiles = Semaphore::new(CONCURRENT_PROFILES);
-        Ok(Arc::new(Datasets { shared, settings, environment, work, profiles }))
+        let inspector = Inspector::new(executable.to_owned(), shared.staging.clone(), &settings);
+        Ok(Arc::new(Datasets {
+            shared,
+            settings,
+            environment,
+            work,
+            profiles: Semaphore::new(CONCURRENT_PROFILES),
+            previews: Semaphore::new(CONCURRENT_PREVIEWS),
+            inspector,
+        }))
     }
 
     /// The version that a reference names now. Blocks for a moment, on memory as a rule.
@@ -125,12 +146,12 @@ impl Datasets {
         self.shared.catalogue.resolve(reference)
     }
 
-    /// All versions of all datasets, by name, the oldest first.
+    /// All versions of all datasets, by name, the oldest first. Those with records that cannot be read are left out.
     ///
     /// # Errors
     /// Failures of the registry.
     pub fn all(&self) -> Result<BTreeMap<DatasetName, Vec<DatasetVersion>>, Error> {
-        self.shared.catalogue.all()
+        Ok(self.shared.catalogue.all()?.by_name)
     }
 
     /// The versions of a dataset, the oldest first.
@@ -149,10 +170,15 @@ impl Datasets {
     /// a deletion is refused with, such as `job 7`.
     ///
     /// # Errors
-    /// [`ErrorCode::NotFound`] where it was deleted already.
+    /// [`ErrorCode::NotFound`] where it was deleted already, [`ErrorCode::Conflict`] where it is being deleted.
     pub fn hold(&self, version: &DatasetVersion, holder: &str) -> Result<Hold, Error> {
-        // First held, then looked for: a deletion looks for holds before it deletes.
         let hold = self.shared.holds.hold(&version.name, version.number, holder);
+        let hold = hold.ok_or_else(|| {
+            let (number, name) = (version.number, &version.name);
+            let sentence = format!("version {number} of dataset \"{name}\" is being deleted");
+            Error::new(ErrorCode::Conflict, sentence)
+        })?;
+        // First held, then looked for: it may have been deleted before.
         self.resolve(&version.reference())?;
         Ok(hold)
     }
@@ -205,7 +231,11 @@ impl Datasets {
 }
 
 impl Shared {
-    fn open(registry: Arc<Registry>, settings: &BatchSettings) -> Result<Shared, Error> {
+    fn open(
+        registry: Arc<Registry>,
+        settings: &BatchSettings,
+        leftovers: &Leftovers,
+    ) -> Result<Shared, Error> {
         let folder = registry.folder(FOLDER)?;
         let staging = registry.folder("staging")?;
         let local = LocalFileSystem::new_with_prefix(&folder).map_err(Error::internal)?;
@@ -219,19 +249,18 @@ impl Shared {
             remote: ObjectStores::new(settings),
             store: Arc::default(),
         };
-        shared.sweep()?;
+        shared.sweep_as(leftovers)?;
         Ok(shared)
     }
 
     fn delete(&self, name: &DatasetName, number: VersionNumber) -> Result<(), Error> {
         let _changing = self.changing.lock();
         let version = self.catalogue.resolve(&DatasetReference::exact(name.clone(), number))?;
-        let holders = self.holds.holders(name, number);
-        if !holders.is_empty() {
-            let message =
-                format!("version {number} of dataset \"{name}\" is needed by {}", holders.join(", "));
-            return Err(Error::new(ErrorCode::Conflict, message));
-        }
+        let _deletion = self.holds.begin_delete(name, number).map_err(|holders| {
+            let holders = holders.join(", ");
+            let message = format!("version {number} of dataset \"{name}\" is needed by {holders}");
+            Error::new(ErrorCode::Conflict, message)
+        })?;
         self.catalogue.delete(name, number)?;
         self.store.unpin(&paths_of(&version));
         self.sweep()
@@ -239,8 +268,18 @@ impl Shared {
 
     /// Removes the files that no version has.
     fn sweep(&self) -> Result<(), Error> {
-        let versions = self.catalogue.all()?;
-        let files = versions.values().flatten().flat_map(|version| {
+        self.sweep_as(&Leftovers::Removed)
+    }
+
+    fn sweep_as(&self, leftovers: &Leftovers) -> Result<(), Error> {
+        let all = self.catalogue.all()?;
+        if !all.is_complete {
+            tracing::warn!(
+                "no file of a dataset is removed: which ones a record names that cannot be read is not known"
+            );
+            return Ok(());
+        }
+        let files = all.by_name.values().flatten().flat_map(|version| {
             version.files.iter().filter_map(|file| match &file.location {
                 FileLocation::Stored { digest } => Some(self.stored_path(digest, version.format)),
                 FileLocation::Registered { .. } => None,
@@ -250,10 +289,7 @@ impl Shared {
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             if !needed.contains(&path) {
-                tracing::info!(path = %path.display(), "removed a file that no dataset has");
-                if let Err(error) = fs::remove_file(&path) {
-                    tracing::warn!(path = %path.display(), %error, "a file that no dataset has cannot be removed");
-                }
+                leftovers.clear(&path);
             }
         }
         Ok(())

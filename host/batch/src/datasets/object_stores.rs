@@ -12,9 +12,11 @@ use parking_lot::Mutex;
 use url::Url;
 
 use crate::Error;
-use crate::settings::BatchSettings;
+use crate::settings::{BatchSettings, StoreOptions};
 
 const SCHEMES: [&str; 6] = ["s3", "gs", "az", "abfs", "abfss", "file"];
+/// Of these the name before the host is that of a container.
+const CONTAINER_BEFORE_ACCOUNT: [&str; 2] = ["abfs", "abfss"];
 /// Environment variables whose names begin so are options of the stores that these schemes mean.
 const ENVIRONMENT: [(&str, &[&str]); 3] =
     [("AWS_", &["s3"]), ("GOOGLE_", &["gs"]), ("AZURE_", &["az", "abfs", "abfss"])];
@@ -22,7 +24,7 @@ const ENVIRONMENT: [(&str, &[&str]); 3] =
 /// The stores that were opened, and what they are opened with.
 pub(super) struct ObjectStores {
     allowed: Vec<String>,
-    options: BTreeMap<String, BTreeMap<String, String>>,
+    options: BTreeMap<String, StoreOptions>,
     /// By scheme and authority: a store keeps its connections.
     open: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
 }
@@ -42,13 +44,19 @@ impl ObjectStores {
     /// [`ErrorCode::InvalidArgument`] for a URL that is none of an object, or is not allowed.
     pub(super) fn open(&self, url: &Url) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
         self.check(url)?;
-        let path = Path::from_url_path(url.path()).map_err(|error| unusable(url, &error))?;
+        let path = Path::from_url_path(url.path()).map_err(|error| {
+            Error::new(ErrorCode::InvalidArgument, format!("{url} cannot be used: {error}"))
+        })?;
         let key = url[..url::Position::BeforePath].to_owned();
         if let Some(store) = self.open.lock().get(&key) {
             return Ok((store.clone(), path));
         }
-        let (store, path) =
-            parse_url_opts(url, self.options_for(url)).map_err(|error| unusable(url, &error))?;
+        let (store, path) = parse_url_opts(url, self.options_for(url)).map_err(|error| {
+            // It may quote what the operator set.
+            tracing::warn!(%url, %error, "an object store cannot be used");
+            let sentence = format!("{url} cannot be used: is this host configured for it?");
+            Error::new(ErrorCode::InvalidArgument, sentence)
+        })?;
         let store: Arc<dyn ObjectStore> = Arc::from(store);
         self.open.lock().insert(key, store.clone());
         Ok((store, path))
@@ -64,7 +72,8 @@ impl ObjectStores {
         }
         if url.query().is_some()
             || url.fragment().is_some()
-            || !url.username().is_empty()
+            || !(url.username().is_empty() || CONTAINER_BEFORE_ACCOUNT.contains(&url.scheme()))
+            || url.password().is_some()
             || url.path().ends_with('/')
         {
             return refuse(format!(
@@ -105,13 +114,69 @@ impl ObjectStores {
             places
                 .iter()
                 .filter_map(|place| self.options.get(place))
-                .flatten()
-                .map(|(name, value)| (name.to_ascii_lowercase(), value.clone())),
+                .flat_map(StoreOptions::all)
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())),
         );
         options
     }
 }
 
-fn unusable(url: &Url, error: &dyn std::fmt::Display) -> Error {
-    Error::new(ErrorCode::InvalidArgument, format!("{url} cannot be used: {error}"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stores(allowed: &str) -> ObjectStores {
+        let settings = BatchSettings { allowed_urls: vec![allowed.to_owned()], ..Default::default() };
+        settings.check().unwrap();
+        ObjectStores::new(&settings)
+    }
+
+    #[test]
+    fn urls_of_every_kind_of_store_are_understood() {
+        for (allowed, url, path) in [
+            ("s3://bucket/", "s3://bucket/folder/a%20b.csv", "folder/a b.csv"),
+            ("gs://bucket/", "gs://bucket/folder/a.csv", "folder/a.csv"),
+            ("az://container/", "az://container/folder/a.csv", "folder/a.csv"),
+            (
+                "abfss://container@account.dfs.core.windows.net/",
+                "abfss://container@account.dfs.core.windows.net/folder/a.csv",
+                "folder/a.csv",
+            ),
+            (
+                "abfs://container@account.dfs.core.windows.net/x/",
+                "abfs://container@account.dfs.core.windows.net/x/a.csv",
+                "x/a.csv",
+            ),
+        ] {
+            let mut stores = stores(allowed);
+            // An account has to be known, as it would be from the environment.
+            let account = StoreOptions::from([("account_name".to_owned(), "account".to_owned())]);
+            stores.options.insert("az://".to_owned(), account);
+            for _ in 0..2 {
+                let (_, found) =
+                    stores.open(&url.parse().unwrap()).unwrap_or_else(|error| panic!("{url}: {error}"));
+                assert_eq!(found.as_ref(), path, "{url}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_azure_has_names_before_a_host() {
+        for (allowed, url) in [
+            ("s3://bucket/", "s3://user@bucket/a.csv"),
+            ("s3://bucket/", "s3://user:word@bucket/a.csv"),
+            ("gs://bucket/", "gs://user@bucket/a.csv"),
+            (
+                "abfss://container@account.dfs.core.windows.net/",
+                "abfss://container:word@account.dfs.core.windows.net/a.csv",
+            ),
+            (
+                "abfss://container@account.dfs.core.windows.net/",
+                "abfss://other@account.dfs.core.windows.net/a.csv",
+            ),
+        ] {
+            let refused = stores(allowed).open(&url.parse().unwrap()).err().unwrap();
+            assert_eq!(refused.code, ErrorCode::InvalidArgument, "{url}");
+        }
+    }
 }

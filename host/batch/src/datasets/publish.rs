@@ -57,8 +57,8 @@ pub enum Origin {
         /// Of its bytes, where it is known; else it is computed.
         digest: Option<Digest>,
     },
-    /// An object that stays where it is.
-    Registered(FileLocation),
+    /// A file that has its place already: that of another version, or an object that stays where it is.
+    InPlace(FileLocation),
 }
 
 /// What became of a version that was to be made.
@@ -66,13 +66,13 @@ pub enum Origin {
 pub struct Published {
     /// The version, new or not.
     pub version: DatasetVersion,
-    /// False where there was one of the same files under the same card, made by the same job if any, already.
+    /// False where it was there already.
     pub created: bool,
 }
 
 impl Datasets {
-    /// Makes a version. The same files again under the same card, made by the same job if any, are the version that is
-    /// there already: after a crash a job may publish once more.
+    /// Makes a version. The same files again under the same card are the version that is there already, where it is the
+    /// latest, or made by the same job: after a crash a job may publish once more.
     ///
     /// # Errors
     /// A card that does not fit the columns, and failures of the disk; then nothing was made.
@@ -86,6 +86,10 @@ impl Shared {
     fn publish(&self, new: NewVersion) -> Result<Published, Error> {
         check(&new)?;
         let files = new.files.iter().map(located).collect::<Result<Vec<_>, Error>>()?;
+        // Takes long, and nobody has to wait for it.
+        for path in new.files.iter().filter_map(NewFile::local_path) {
+            File::open(path).and_then(|file| file.sync_all())?;
+        }
         let version = DatasetVersion {
             number: VersionNumber(0),
             created: Timestamp::now(),
@@ -101,38 +105,61 @@ impl Shared {
         };
         // Deletions wait, so that no file is removed before the record that needs it is there.
         let _changing = self.changing.lock();
-        let present = self.catalogue.versions(&version.name)?;
-        if let Some(same) = present.into_iter().find(|present| is_same(present, &version)) {
+        if let Some(same) = self.present(&version)? {
             return Ok(Published { version: same, created: false });
         }
-        for (new, file) in new.files.iter().zip(&version.files) {
-            if let (Origin::Local { path, .. }, FileLocation::Stored { digest }) =
-                (&new.origin, &file.location)
-            {
-                self.place(path, digest, version.format)?;
-            }
-        }
-        match self.catalogue.add(version) {
+        let added = self.place_all(&new.files, &version).and_then(|()| self.catalogue.add(version));
+        match added {
             Ok(version) => Ok(Published { version, created: true }),
             Err(error) => {
-                // Where the registry stopped, the record may be there after a restart; the next start sweeps then.
-                if error.code != ErrorCode::Unavailable && error.code != ErrorCode::Internal {
-                    self.sweep()?;
-                }
+                self.take_back();
                 Err(error)
             }
         }
     }
 
-    /// A second name for the file, under its digest, durably.
-    fn place(&self, path: &Path, digest: &Digest, format: DataFormat) -> Result<(), Error> {
-        let target = self.stored_path(digest, format);
-        File::open(path).and_then(|file| file.sync_all())?;
-        match fs::hard_link(path, &target) {
-            // The same bytes are there already.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error.into()),
-            Ok(()) => Ok(durable::sync_dir(&self.folder)?),
+    /// The version that this one would only repeat. A job may publish once more after a crash, whatever was made
+    /// meanwhile; for everybody else, what was the latest once is made the latest again by putting it there again.
+    fn present(&self, new: &DatasetVersion) -> Result<Option<DatasetVersion>, Error> {
+        let mut candidates = self.catalogue.versions(&new.name)?;
+        if new.lineage.is_none() {
+            candidates.drain(..candidates.len().saturating_sub(1));
+        }
+        Ok(candidates.into_iter().find(|present| is_same(present, new)))
+    }
+
+    /// Second names for files, under their digests, durably.
+    fn place_all(&self, files: &[NewFile], version: &DatasetVersion) -> Result<(), Error> {
+        for (new, file) in files.iter().zip(&version.files) {
+            if let (Some(path), FileLocation::Stored { digest }) = (new.local_path(), &file.location) {
+                match fs::hard_link(path, self.stored_path(digest, version.format)) {
+                    // The same bytes are there already, perhaps from an attempt that failed before it was durable.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    linked => linked?,
+                }
+            }
+        }
+        Ok(durable::sync_dir(&self.folder)?)
+    }
+
+    /// Removes the files of a version that was not made. Where the registry stopped, its record may be there after a
+    /// restart: it needs its files, and the next start removes them where it is not.
+    fn take_back(&self) {
+        if self.catalogue.is_stopped() {
+            return;
+        }
+        if let Err(error) = self.sweep() {
+            tracing::warn!(%error, "the files of a dataset that was not made cannot be removed");
+        }
+    }
+}
+
+impl NewFile {
+    /// The file that gets its place.
+    fn local_path(&self) -> Option<&Path> {
+        match &self.origin {
+            Origin::Local { path, .. } => Some(path),
+            Origin::InPlace(_) => None,
         }
     }
 }
@@ -153,7 +180,7 @@ fn located(new: &NewFile) -> Result<DataFile, Error> {
     let location = match &new.origin {
         Origin::Local { digest: Some(digest), .. } => FileLocation::Stored { digest: *digest },
         Origin::Local { path, digest: None } => FileLocation::Stored { digest: digest_of(path)? },
-        Origin::Registered(location) => location.clone(),
+        Origin::InPlace(location) => location.clone(),
     };
     Ok(DataFile { name: new.name.clone(), rows: new.rows, bytes: new.bytes, location })
 }

@@ -18,18 +18,21 @@ use url::Url;
 
 use super::store::DatasetStore;
 use super::version::{DataFormat, DatasetVersion};
+use crate::settings::BatchSettings;
 
 /// The address under which DataFusion finds the store of all datasets.
 const STORE_URL: &str = "dataset://files/";
 
 /// What all queries share: memory, where they put what does not fit, and the files.
 pub(super) fn environment(
-    memory_bytes: u64,
+    settings: &BatchSettings,
     spill: &Path,
     store: Arc<DatasetStore>,
 ) -> Result<Arc<RuntimeEnv>> {
-    let memory = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
-    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![spill.to_owned()]));
+    let memory = usize::try_from(settings.query_memory_bytes).unwrap_or(usize::MAX);
+    let disk = DiskManagerBuilder::default()
+        .with_mode(DiskManagerMode::Directories(vec![spill.to_owned()]))
+        .with_max_temp_directory_size(settings.max_spill_bytes);
     let environment = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
         .with_disk_manager_builder(disk)

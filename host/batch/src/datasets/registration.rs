@@ -5,22 +5,22 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use modelhost_core::{DatasetName, ErrorCode};
-use object_store::{ObjectStore, ObjectStoreExt as _};
-use parquet::arrow::async_reader::MetadataFetch;
-use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaDataReader;
+use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt as _};
 use url::Url;
 
 use super::inspect::Contents;
-use super::intake::{IntakeOptions, format_of_all, new_version, shown_name};
+use super::inspect::parquet::{TAIL_BYTES, footer_length};
+use super::inspect::process::Task;
+use super::intake::{Intake, IntakeOptions, format_of_all, new_version, shown_name};
 use super::publish::{NewFile, Origin, Published};
-use super::schema::DatasetSchema;
 use super::version::{DataFormat, FileLocation};
 use super::{Datasets, Shared};
 use crate::Error;
+
+/// Objects that are asked for something at one moment.
+const CONCURRENT_REQUESTS: usize = 8;
 
 impl Datasets {
     /// Makes a version of objects that stay where they are.
@@ -45,12 +45,6 @@ struct Object {
     meta: object_store::ObjectMeta,
 }
 
-impl Object {
-    fn name(&self) -> String {
-        shown_name(self.meta.location.filename().unwrap_or_default())
-    }
-}
-
 impl Datasets {
     async fn register_objects(
         self: Arc<Self>,
@@ -62,27 +56,24 @@ impl Datasets {
         if urls.len() > limit {
             return Err(Error::new(ErrorCode::TooLarge, format!("a dataset may have at most {limit} files")));
         }
-        let mut objects = Vec::with_capacity(urls.len());
-        for url in urls {
-            objects.push(self.shared.find(url).await?);
-        }
+        let found = stream::iter(urls).map(|url| self.shared.find(url)).buffered(CONCURRENT_REQUESTS);
+        let objects: Vec<Object> = found.try_collect().await?;
         let names: Vec<String> = objects.iter().map(Object::name).collect();
         let promised = names.iter().map(|name| (name.as_str(), DataFormat::of_name(name)));
         let format = format_of_all(promised, options.format)?;
-        let Contents { schema, rows } = match format {
+        let contents = match format {
             DataFormat::Parquet if !options.types.is_empty() => {
                 let message = "types are for CSV and JSON lines: a Parquet file says its own";
                 return Err(Error::new(ErrorCode::InvalidArgument, message));
             }
-            DataFormat::Parquet => footers(&objects).await?,
-            DataFormat::Csv | DataFormat::Jsonl => {
-                self.fetch_and_inspect(&objects, format, &options.types).await?
-            }
+            DataFormat::Parquet => self.inspect_footers(&objects).await,
+            DataFormat::Csv | DataFormat::Jsonl => self.fetch_and_inspect(&objects, format, &options).await,
         };
+        let Contents { schema, rows } = contents?;
         let files = objects.into_iter().zip(rows).map(|(object, rows)| {
             let name = object.name();
             let etag = object.meta.e_tag.clone().unwrap_or_default();
-            let origin = Origin::Registered(FileLocation::Registered { url: object.url, etag });
+            let origin = Origin::InPlace(FileLocation::Registered { url: object.url, etag });
             NewFile { name, rows, bytes: object.meta.size, origin }
         });
         let files = files.collect();
@@ -94,24 +85,75 @@ impl Datasets {
         self: &Arc<Self>,
         objects: &[Object],
         format: DataFormat,
-        types: &BTreeMap<String, String>,
+        options: &IntakeOptions,
     ) -> Result<Contents, Error> {
         let mut intake = self.begin_upload(objects.iter().map(|object| object.meta.size).sum())?;
         for object in objects {
             intake.begin_file(&object.name(), None).await?;
-            let wrong = |error| failed(&object.url, &error);
-            let got = object.store.get(&object.meta.location).await.map_err(wrong)?;
-            if got.meta.e_tag != object.meta.e_tag {
-                return Err(Error::new(ErrorCode::Conflict, format!("{} is being replaced", object.url)));
-            }
-            let mut pieces = got.into_stream();
+            let mut pieces = object.get(None).await?.into_stream();
             while let Some(piece) = pieces.next().await {
-                intake.write(piece.map_err(wrong)?).await?;
+                intake.write(piece.map_err(|error| failed(&object.url, &error))?).await?;
             }
         }
+        self.inspect_received(intake, Task::Files(format), options.types.clone()).await
+    }
+
+    /// What Parquet files say at their ends; the rest of them is read when it is used.
+    async fn inspect_footers(self: &Arc<Self>, objects: &[Object]) -> Result<Contents, Error> {
+        let mut intake = self.begin_upload(0)?;
+        let mut footers = stream::iter(objects).map(Object::footer).buffered(CONCURRENT_REQUESTS);
+        for object in objects {
+            let footer = footers.try_next().await?.unwrap_or_default();
+            intake.begin_file(&object.name(), None).await?;
+            intake.write(footer).await?;
+        }
+        self.inspect_received(intake, Task::Footers, BTreeMap::new()).await
+    }
+
+    async fn inspect_received(
+        &self,
+        mut intake: Intake,
+        task: Task,
+        types: BTreeMap<String, String>,
+    ) -> Result<Contents, Error> {
         intake.end_file().await?;
-        let (_files, contents) = self.inspect(intake.files, format, types).await?;
-        Ok(contents)
+        self.inspect(&intake.files, task, types).await
+    }
+}
+
+impl Object {
+    fn name(&self) -> String {
+        shown_name(self.meta.location.filename().unwrap_or_default())
+    }
+
+    /// What is there, or in this part of it, as long as it is what it was.
+    async fn get(&self, range: Option<Range<u64>>) -> Result<GetResult, Error> {
+        let replaced = || Error::new(ErrorCode::Conflict, format!("{} is being replaced", self.url));
+        let range = range.map(GetRange::Bounded);
+        let options = GetOptions { range, if_match: self.meta.e_tag.clone(), ..GetOptions::default() };
+        let got = self.store.get_opts(&self.meta.location, options).await.map_err(|error| match error {
+            object_store::Error::Precondition { .. } => replaced(),
+            error => failed(&self.url, &error),
+        })?;
+        // Not every server heeds the precondition.
+        if got.meta.e_tag == self.meta.e_tag { Ok(got) } else { Err(replaced()) }
+    }
+
+    /// The footer of a Parquet file, without what follows it.
+    async fn footer(&self) -> Result<Bytes, Error> {
+        let wrong =
+            |reason: &str| Error::new(ErrorCode::Unprocessable, format!("file {:?}: {reason}", self.name()));
+        let too_short = || wrong("it is no whole Parquet file (it is too short)");
+        let end = self.meta.size.checked_sub(TAIL_BYTES as u64).ok_or_else(too_short)?;
+        let tail = self.part(end..self.meta.size).await?;
+        let tail = tail.as_ref().try_into().map_err(|_| too_short())?;
+        let length = footer_length(tail).map_err(|reason| wrong(&reason))?;
+        let begin = end.checked_sub(length as u64).ok_or_else(too_short)?;
+        if length == 0 { Ok(Bytes::new()) } else { self.part(begin..end).await }
+    }
+
+    async fn part(&self, range: Range<u64>) -> Result<Bytes, Error> {
+        self.get(Some(range)).await?.bytes().await.map_err(|error| failed(&self.url, &error))
     }
 }
 
@@ -127,52 +169,21 @@ impl Shared {
     }
 }
 
-/// What Parquet files say at their ends; the rest of them is read when it is used.
-async fn footers(objects: &[Object]) -> Result<Contents, Error> {
-    let mut schema: Option<DatasetSchema> = None;
-    let mut rows = Vec::with_capacity(objects.len());
-    for object in objects {
-        let (found, count) = footer(object).await.map_err(|error| {
-            let message = format!("{} is no whole Parquet file ({error})", object.url);
-            Error::new(ErrorCode::Unprocessable, message)
-        })?;
-        rows.push(count);
-        if schema.get_or_insert_with(|| found.clone()) != &found {
-            let message = format!("{} has other columns than the first object", object.url);
-            return Err(Error::new(ErrorCode::Unprocessable, message));
-        }
-    }
-    Ok(Contents { schema: schema.unwrap_or(DatasetSchema { columns: Vec::new() }), rows })
-}
-
-/// The columns and the number of rows of a Parquet object.
-async fn footer(object: &Object) -> Result<(DatasetSchema, u64), ParquetError> {
-    let metadata = ParquetMetaDataReader::new().load_and_finish(object, object.meta.size).await?;
-    let file = metadata.file_metadata();
-    let schema = parquet::arrow::parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())?;
-    let rows = u64::try_from(file.num_rows()).map_err(|error| ParquetError::External(error.into()))?;
-    Ok((DatasetSchema::of(&schema), rows))
-}
-
-impl MetadataFetch for &Object {
-    fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        let object: &Object = self;
-        let fetch = object.store.get_range(&object.meta.location, range);
-        fetch.map_err(|error| ParquetError::External(error.into())).boxed()
-    }
-}
-
+/// What an object store answers, whose words are for the operator.
 fn failed(url: &Url, error: &object_store::Error) -> Error {
-    match error {
-        object_store::Error::NotFound { .. } => {
-            Error::new(ErrorCode::NotFound, format!("{url} does not exist"))
+    use object_store::Error as Problem;
+    let (code, sentence) = match error {
+        Problem::NotFound { .. } => {
+            return Error::new(ErrorCode::NotFound, format!("{url} does not exist"));
         }
-        error => {
-            tracing::warn!(%url, %error, "an object cannot be read");
-            Error::new(
-                ErrorCode::Unprocessable,
-                format!("{url} cannot be read: is this host configured for it?"),
-            )
+        Problem::PermissionDenied { .. }
+        | Problem::Unauthenticated { .. }
+        | Problem::InvalidPath { .. }
+        | Problem::UnknownConfigurationKey { .. } => {
+            (ErrorCode::Unprocessable, "is this host configured for it?")
         }
-    }
+        _ => (ErrorCode::Unavailable, "its object store does not answer as it should; try again later"),
+    };
+    tracing::warn!(%url, %error, "an object cannot be read");
+    Error::new(code, format!("{url} cannot be read: {sentence}"))
 }

@@ -140,7 +140,7 @@ fn changed_or(error: Error, pin: &Pin) -> Error {
 
 /// What is there is not what was recorded.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Changed {
+pub(crate) enum Changed {
     #[error("the object {path} was replaced since it was registered")]
     Replaced { path: Path },
     #[error("the object {path} does not exist any more")]

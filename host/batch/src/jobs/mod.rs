@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 pub use dry_run::{DryRun, InputShown};
 pub use fault::FailedRow;
 pub use progress::Pace;
-pub use record::{Job, JobId, JobState, JobView, ResolvedModel, RowCounts, SplitCounts};
+pub use record::{Job, JobId, JobState, JobView, ResolvedModel, RowCounts, RunOf, SplitCounts};
 pub use specification::{ErrorPolicy, FilledColumn, InputMapping, JobSpecification, Output, RetryChanges};
 
 use self::execution::parts_folder;
@@ -50,6 +50,7 @@ use self::progress::Progress;
 use self::publishing::failed_file;
 use self::store::JobStore;
 use crate::datasets::Datasets;
+use crate::leftovers::Leftovers;
 use crate::settings::BatchSettings;
 use crate::tables::Tables;
 use crate::work::Work;
@@ -103,6 +104,7 @@ impl Jobs {
         tables: Arc<Tables>,
         registry: Arc<Registry>,
         settings: &BatchSettings,
+        leftovers: &Leftovers,
         work: Work,
     ) -> Result<Arc<Jobs>, Error> {
         let folder = registry.folder("jobs")?;
@@ -117,13 +119,19 @@ impl Jobs {
             holds: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         });
-        jobs.restore().await?;
+        jobs.restore(leftovers).await?;
         Ok(jobs)
     }
 
-    async fn restore(self: &Arc<Self>) -> Result<(), Error> {
+    async fn restore(self: &Arc<Self>, leftovers: &Leftovers) -> Result<(), Error> {
         let known = self.with_store(JobStore::all).await?;
-        self.sweep(&known)?;
+        if leftovers.are_set_aside()
+            && let Err(error) = self.renumber().await
+        {
+            tracing::warn!(%error, "numbers of jobs whose records are lost may be given out again");
+        }
+        let recorded = self.with_store(JobStore::ids).await?;
+        self.sweep(&known, &recorded, leftovers)?;
         for job in known.into_iter().filter(|job| !job.state.is_final()) {
             let held = match self.dataset_of(&job) {
                 Ok(dataset) => self.planner.hold(&dataset, &job.model, &holder(job.id)).await,
@@ -137,22 +145,45 @@ impl Jobs {
                         self.launch(job, None);
                     }
                 }
-                Err(error) => self.settle(job, JobState::Failed, Some(error)).await?,
+                Err(error) => {
+                    let id = job.id;
+                    if let Err(error) = self.settle(job, JobState::Failed, Some(error)).await {
+                        tracing::error!(job = %id, %error, "that a job cannot go on cannot be recorded");
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    /// Removes the files of jobs that are not there, and the parts of jobs that have published them.
-    fn sweep(&self, known: &[Job]) -> Result<(), Error> {
+    /// Lets the numbers of new jobs follow those of all that have files.
+    async fn renumber(&self) -> Result<(), Error> {
+        let names =
+            fs::read_dir(&self.folder)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let newest = names.filter_map(|name| name.parse::<JobId>().ok()).max();
+        let next = newest.map_or(JobId(1), |newest| JobId(newest.0.saturating_add(1)));
+        self.with_store(move |store| store.begin_at(next)).await
+    }
+
+    /// Clears away the files of jobs that are not there, and removes the parts of jobs that have published them.
+    fn sweep(&self, known: &[Job], recorded: &[JobId], leftovers: &Leftovers) -> Result<(), Error> {
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let id = path.file_name().and_then(|name| name.to_str()?.parse::<JobId>().ok());
             let state = id.and_then(|id| known.iter().find(|job| job.id == id)).map(|job| job.state);
-            match state {
-                None | Some(JobState::Cancelled) => fs::remove_dir_all(&path)?,
-                Some(JobState::Succeeded) => remove_parts(&path)?,
-                Some(_) => {}
+            let removed = match state {
+                // One with a record that cannot be read keeps its files.
+                None if id.is_some_and(|id| recorded.contains(&id)) => Ok(()),
+                None => {
+                    leftovers.clear(&path);
+                    Ok(())
+                }
+                Some(JobState::Cancelled) => fs::remove_dir_all(&path).map_err(Error::from),
+                Some(JobState::Succeeded) => remove_parts(&path),
+                Some(_) => Ok(()),
+            };
+            if let Err(error) = removed {
+                tracing::warn!(path = %path.display(), %error, "files that a job does not need cannot be removed");
             }
         }
         Ok(())
@@ -167,20 +198,42 @@ impl Jobs {
         specification: JobSpecification,
         by: Option<String>,
     ) -> Result<JobView, Error> {
+        self.create_of(specification, by, None).await
+    }
+
+    /// The same, for a run of a schedule.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn create_for_run(
+        self: &Arc<Self>,
+        specification: JobSpecification,
+        run: RunOf,
+    ) -> Result<JobView, Error> {
+        self.create_of(specification, Some(run.to_string()), Some(run)).await
+    }
+
+    async fn create_of(
+        self: &Arc<Self>,
+        specification: JobSpecification,
+        by: Option<String>,
+        run_of: Option<RunOf>,
+    ) -> Result<JobView, Error> {
         let jobs = self.clone();
         // To its end, whether or not somebody still waits for the answer.
-        self.work.run(async move { jobs.create_here(specification, by).await }).await
+        self.work.run(async move { jobs.create_here(specification, by, run_of).await }).await
     }
 
     async fn create_here(
         self: &Arc<Self>,
         specification: JobSpecification,
         by: Option<String>,
+        run_of: Option<RunOf>,
     ) -> Result<JobView, Error> {
         let (dataset, model) = self.planner.resolve(&specification).await?;
         let holds = self.planner.hold(&dataset, &model, "a job that begins").await?;
         let planned = self.planner.plan(&specification, dataset.clone(), model.clone()).await?;
-        let job = Job::new(specification, &dataset, model, by);
+        let job = Job { run_of, ..Job::new(specification, &dataset, model, by) };
         let job = self.add(job, None).await?;
         // From now on under the name of the job.
         let named = self.planner.hold(&dataset, &job.model, &holder(job.id)).await?;

@@ -84,7 +84,7 @@ fn earlier_file(file: &crate::datasets::DataFile) -> NewFile {
         name: file.name.clone(),
         rows: file.rows,
         bytes: file.bytes,
-        origin: Origin::Registered(file.location.clone()),
+        origin: Origin::InPlace(file.location.clone()),
     }
 }
 

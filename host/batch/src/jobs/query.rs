@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use super::fault::FailedRow;
 use super::reading::{RowStream, Rows};
 use super::scoring::ROW_NUMBER;
+use crate::query_failure::{Cause, exhausted, quoted};
 
 /// Functions that neither make more than they are given nor read anything else, nor answer differently each time.
 const FUNCTIONS: &[&str] = &[
@@ -298,14 +299,12 @@ fn invalid(message: String) -> Error {
 
 /// An error of the source comes through DataFusion as it was; what DataFusion itself meets is about values.
 fn given_back(error: DataFusionError) -> Error {
-    match error.find_root() {
-        DataFusionError::External(source) => {
-            source.downcast_ref::<Error>().cloned().unwrap_or_else(|| Error::internal(&error))
-        }
-        DataFusionError::ResourcesExhausted(message) => Error::new(ErrorCode::Unavailable, message.clone()),
-        other => {
-            let message: String =
-                other.strip_backtrace().lines().next().unwrap_or_default().chars().take(400).collect();
+    match Cause::of(&error) {
+        Cause::Said(error) => error,
+        Cause::StorageFull => Error::storage_full(),
+        Cause::Exhausted => exhausted("what where or columns work out"),
+        _ => {
+            let message = quoted(&error.strip_backtrace());
             Error::new(ErrorCode::Unprocessable, format!("where or columns cannot be worked out: {message}"))
         }
     }

@@ -1,7 +1,7 @@
 //! What is recorded about a job, and what is shown of it.
 
 use jiff::Timestamp;
-use modelhost_core::{Digest, ModelName, VersionNumber};
+use modelhost_core::{Digest, ModelName, ScheduleName, VersionNumber};
 use serde::{Deserialize, Serialize};
 
 use super::progress::Pace;
@@ -87,6 +87,23 @@ pub struct ResolvedModel {
     pub digest: Digest,
 }
 
+/// Names a run of a schedule, also where another schedule had the same name before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOf {
+    /// The schedule.
+    pub schedule: ScheduleName,
+    /// When that was made.
+    pub created: Timestamp,
+    /// The number of the run.
+    pub run: u64,
+}
+
+impl std::fmt::Display for RunOf {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "schedule {}, run {}", self.schedule, self.run)
+    }
+}
+
 /// A job, as it is kept and as it is shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
@@ -109,6 +126,9 @@ pub struct Job {
     /// Who asked for it, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// The run of a schedule that it is the job of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_of: Option<RunOf>,
     /// When it was asked for.
     pub created: Timestamp,
     /// When it began to work.

@@ -39,6 +39,7 @@ impl Job {
             output: None,
             retry_of: None,
             by,
+            run_of: None,
             created: Timestamp::now(),
             started: None,
             ended: None,

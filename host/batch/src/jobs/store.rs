@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use modelhost_core::ErrorCode;
-use modelhost_registry::{RecordKind, RecordUpdate, Registry};
+use modelhost_registry::{Record, RecordKind, RecordUpdate, Registry};
 use modelhost_serving::Error;
 use serde::{Deserialize, Serialize};
 
@@ -28,11 +28,24 @@ impl JobStore {
         JobStore { registry }
     }
 
-    /// All jobs, the oldest first.
+    /// All jobs, the oldest first. Those with records that cannot be read are left out.
     pub(super) fn all(&self) -> Result<Vec<Job>, Error> {
         let records = self.registry.records(RecordKind::Job, "")?;
         let jobs = records.into_iter().filter(|record| record.name != COUNTER);
-        jobs.map(|record| serde_json::from_value(record.value).map_err(Error::internal)).collect()
+        let read = |Record { name, value, .. }| match serde_json::from_value(value) {
+            Ok(job) => Some(job),
+            Err(error) => {
+                tracing::error!(job = name, %error, "a job is left out: its record cannot be read");
+                None
+            }
+        };
+        Ok(jobs.filter_map(read).collect())
+    }
+
+    /// The numbers of all jobs that have records.
+    pub(super) fn ids(&self) -> Result<Vec<JobId>, Error> {
+        let records = self.registry.records(RecordKind::Job, "")?;
+        Ok(records.iter().filter_map(|record| record.name.parse().ok()).collect())
     }
 
     /// A job.
@@ -47,6 +60,16 @@ impl JobStore {
         let counter = self.registry.record(RecordKind::Job, COUNTER)?;
         let counter = counter.map(|record| serde_json::from_value::<Counter>(record.value)).transpose();
         Ok(counter.map_err(Error::internal)?.map_or(JobId(1), |counter| counter.next))
+    }
+
+    /// The next job has this number, or a higher one.
+    pub(super) fn begin_at(&self, next: JobId) -> Result<(), Error> {
+        if self.next_id()? >= next {
+            return Ok(());
+        }
+        let counter = serde_json::to_value(Counter { next }).map_err(Error::internal)?;
+        self.registry.update(vec![RecordUpdate::put(RecordKind::Job, COUNTER, counter, None)])?;
+        Ok(())
     }
 
     /// Records a new job, which has the next number. Whoever calls lets nobody else do so meanwhile.

@@ -10,7 +10,7 @@ mod run;
 mod store;
 mod timing;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub use record::{Cause, MissedRuns, Outcome, Run, Schedule, ScheduleSpecificatio
 
 use self::store::ScheduleStore;
 use crate::Error;
-use crate::jobs::Jobs;
+use crate::jobs::{Jobs, RunOf};
 use crate::work::Work;
 
 /// The clock of the machine may be set while it is slept: it is looked at this often.
@@ -36,30 +36,38 @@ pub struct Schedules {
     jobs: Arc<Jobs>,
     store: ScheduleStore,
     work: Work,
-    /// Schedules change one after the other: the runs that are under way, by schedule, with their numbers.
-    under_way: Mutex<HashMap<ScheduleName, u64>>,
+    /// What was due before and did not take place was missed.
+    opened: Timestamp,
+    /// Schedules change one after the other.
+    state: Mutex<State>,
     /// Told when the next time may be another one.
-    changed: Notify,
+    changed: Arc<Notify>,
+}
+
+/// What is known of schedules beyond their records.
+#[derive(Default)]
+struct State {
+    /// The runs that are under way.
+    under_way: HashMap<ScheduleName, RunOf>,
+    /// Those for which it is known what the restart means: the run that was under way goes on, and what was missed is
+    /// seen to.
+    settled: HashSet<ScheduleName>,
 }
 
 impl Schedules {
-    /// Opens the schedules of a data folder: sees to what was missed, goes on with the runs that were under way, and
-    /// waits for what is due next.
-    pub(crate) async fn open(
-        jobs: Arc<Jobs>,
-        registry: Arc<Registry>,
-        work: Work,
-    ) -> Result<Arc<Schedules>, Error> {
+    /// Opens the schedules of a data folder. What the restart means for each is seen to in the background, or before
+    /// anything else is done with it; what is due then, at its time.
+    pub(crate) fn open(jobs: Arc<Jobs>, registry: Arc<Registry>, work: Work) -> Arc<Schedules> {
         let schedules = Arc::new(Schedules {
             jobs,
             store: ScheduleStore::new(registry),
             work: work.clone(),
-            under_way: Mutex::default(),
-            changed: Notify::new(),
+            opened: Timestamp::now(),
+            state: Mutex::default(),
+            changed: Arc::new(Notify::new()),
         });
-        schedules.restore().await?;
-        work.handle().spawn(keep_time(Arc::downgrade(&schedules)));
-        Ok(schedules)
+        work.handle().spawn(keep_time(Arc::downgrade(&schedules), schedules.changed.clone()));
+        schedules
     }
 
     /// All schedules, by name.
@@ -98,7 +106,7 @@ impl Schedules {
     /// # Errors
     /// [`ErrorCode::InvalidArgument`] for what cannot be a schedule, in one sentence; failures of the registry.
     pub async fn put(
-        &self,
+        self: &Arc<Self>,
         name: ScheduleName,
         specification: ScheduleSpecification,
         by: Option<String>,
@@ -106,7 +114,13 @@ impl Schedules {
         let now = Timestamp::now();
         specification.times(now)?;
         specification.job.check()?;
-        let _changing = self.under_way.lock().await;
+        let mut state = self.state.lock().await;
+        let looked_for = name.clone();
+        if let Some(before) = self.with_store(move |store| store.get(&looked_for)).await? {
+            // What the times until now made due takes place all the same.
+            self.see_to(&mut state, before, now).await?;
+        }
+        state.settled.insert(name.clone());
         let put = self.with_store(move |store| {
             let before = store.get(&name)?;
             let is_new = before.is_none();
@@ -118,6 +132,7 @@ impl Schedules {
                 created: now,
                 seen_until: now,
                 next_run: 1,
+                owed: None,
             };
             let mut schedule = before.unwrap_or_else(fresh);
             schedule.specification = specification.clone();
@@ -136,7 +151,7 @@ impl Schedules {
     ///
     /// # Errors
     /// [`ErrorCode::NotFound`].
-    pub async fn pause(&self, name: ScheduleName) -> Result<ScheduleView, Error> {
+    pub async fn pause(self: &Arc<Self>, name: ScheduleName) -> Result<ScheduleView, Error> {
         self.set_paused(name, true).await
     }
 
@@ -144,18 +159,22 @@ impl Schedules {
     ///
     /// # Errors
     /// [`ErrorCode::NotFound`].
-    pub async fn resume(&self, name: ScheduleName) -> Result<ScheduleView, Error> {
+    pub async fn resume(self: &Arc<Self>, name: ScheduleName) -> Result<ScheduleView, Error> {
         self.set_paused(name, false).await
     }
 
-    async fn set_paused(&self, name: ScheduleName, paused: bool) -> Result<ScheduleView, Error> {
-        let _changing = self.under_way.lock().await;
+    async fn set_paused(self: &Arc<Self>, name: ScheduleName, paused: bool) -> Result<ScheduleView, Error> {
+        let mut state = self.state.lock().await;
+        let looked_for = name.clone();
+        let before = self.with_store(move |store| store.existing(&looked_for)).await?;
+        self.see_to(&mut state, before, Timestamp::now()).await?;
         let changed = self.with_store(move |store| {
             let mut schedule = store.existing(&name)?;
             if schedule.paused != paused {
                 schedule.paused = paused;
                 // What was due while it was paused was not missed.
                 schedule.seen_until = Timestamp::now();
+                schedule.owed = None;
                 store.put(&schedule)?;
             }
             view(store, schedule)
@@ -170,13 +189,15 @@ impl Schedules {
     /// # Errors
     /// [`ErrorCode::NotFound`].
     pub async fn delete(&self, name: ScheduleName) -> Result<(), Error> {
-        let mut under_way = self.under_way.lock().await;
-        under_way.remove(&name);
+        let mut state = self.state.lock().await;
+        let deleted = name.clone();
         self.with_store(move |store| {
-            store.existing(&name)?;
-            store.delete(&name)
+            store.existing(&deleted)?;
+            store.delete(&deleted)
         })
         .await?;
+        state.under_way.remove(&name);
+        state.settled.remove(&name);
         self.changed.notify_one();
         Ok(())
     }
@@ -188,13 +209,18 @@ impl Schedules {
     pub async fn run_now(self: &Arc<Self>, name: ScheduleName) -> Result<Run, Error> {
         let schedules = self.clone();
         let begun = async move {
-            let mut under_way = schedules.under_way.lock().await;
-            if let Some(number) = under_way.get(&name) {
-                let message = format!("run {number} of schedule \"{name}\" is under way");
+            let mut state = schedules.state.lock().await;
+            let looked_for = name.clone();
+            let schedule = schedules.with_store(move |store| store.existing(&looked_for)).await?;
+            let now = Timestamp::now();
+            let schedule = schedules.settle(&mut state, schedule, now).await?;
+            if let Some(RunOf { run, .. }) = state.under_way.get(&name) {
+                let message = format!("run {run} of schedule \"{name}\" is under way");
                 return Err(Error::new(ErrorCode::Conflict, message));
             }
-            let schedule = schedules.with_store(move |store| store.existing(&name)).await?;
-            schedules.begin(&mut under_way, schedule, Cause::Asked, Timestamp::now()).await
+            let begun = schedules.begin(&mut state, schedule, Cause::Asked, now).await?;
+            drop(state);
+            Ok(begun.with_job().await)
         };
         // To its end, whether or not somebody still waits for the answer.
         self.work.run(begun).await
@@ -212,21 +238,22 @@ impl Schedules {
 fn view(store: &ScheduleStore, schedule: Schedule) -> Result<ScheduleView, Error> {
     let times = schedule.specification.times(schedule.seen_until).ok().filter(|_| !schedule.paused);
     let next_due = times.and_then(|times| times.next_after(schedule.seen_until));
-    Ok(ScheduleView { next_due, last_run: store.runs(&schedule.name)?.pop(), schedule })
+    Ok(ScheduleView { next_due, last_run: store.last_run(&schedule)?, schedule })
 }
 
 /// Sees to what is due, for as long as there are schedules.
-async fn keep_time(schedules: Weak<Schedules>) {
+async fn keep_time(schedules: Weak<Schedules>, changed: Arc<Notify>) {
     loop {
         let Some(open) = schedules.upgrade() else { return };
         let next = open.see_to_what_is_due().await.unwrap_or_else(|error| {
             tracing::error!(%error, "schedules cannot be seen to");
             Some(PAUSE_AFTER_FAILURE)
         });
+        drop(open);
         let sleep = next.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
         tokio::select! {
             () = tokio::time::sleep(sleep) => {}
-            () = open.changed.notified() => {}
+            () = changed.notified() => {}
         }
     }
 }

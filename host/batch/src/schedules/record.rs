@@ -65,6 +65,10 @@ pub struct Schedule {
     pub seen_until: Timestamp,
     /// The number that the next run will have.
     pub next_run: u64,
+    /// For when the run was due that makes up for those that were missed while the host did not run, as long as it has
+    /// to wait for the end of one that was under way before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owed: Option<Timestamp>,
 }
 
 /// A schedule, with what is about to happen and what happened last.
@@ -137,6 +141,8 @@ pub enum Outcome {
     Failed,
     /// Its job was cancelled.
     Cancelled,
+    /// It did not take place: it was due while the host did not run. It stands for all that were.
+    Skipped,
 }
 
 impl Run {

@@ -25,11 +25,10 @@ impl ScheduleStore {
         ScheduleStore { registry }
     }
 
-    /// All schedules, by name.
+    /// All schedules, by name. Those with records that cannot be read are left out.
     pub(super) fn all(&self) -> Result<Vec<Schedule>, Error> {
         let records = self.registry.records(RecordKind::Schedule, "")?;
-        // No name of a schedule holds the sign that names of runs hold.
-        records.iter().filter(|record| !record.name.contains('@')).map(read).collect()
+        Ok(records.iter().filter_map(|record| readable(record, "a schedule")).collect())
     }
 
     pub(super) fn get(&self, name: &ScheduleName) -> Result<Option<Schedule>, Error> {
@@ -41,10 +40,23 @@ impl ScheduleStore {
         self.get(name)?.ok_or_else(missing)
     }
 
-    /// The runs of a schedule that are kept, the oldest first.
+    /// The runs of a schedule that are kept, the oldest first. Those with records that cannot be read are left out.
     pub(super) fn runs(&self, name: &ScheduleName) -> Result<Vec<Run>, Error> {
-        let records = self.registry.records(RecordKind::Schedule, &format!("{name}@"))?;
-        records.iter().map(read).collect()
+        let records = self.registry.records(RecordKind::ScheduleRun, &format!("{name}@"))?;
+        Ok(records.iter().filter_map(|record| readable(record, "a run of a schedule")).collect())
+    }
+
+    pub(super) fn run(&self, name: &ScheduleName, number: u64) -> Result<Option<Run>, Error> {
+        let record = self.registry.record(RecordKind::ScheduleRun, &run_key(name, number))?;
+        Ok(record.and_then(|record| readable(&record, "a run of a schedule")))
+    }
+
+    /// The run with the highest number.
+    pub(super) fn last_run(&self, schedule: &Schedule) -> Result<Option<Run>, Error> {
+        match schedule.next_run.checked_sub(1) {
+            None | Some(0) => Ok(None),
+            Some(number) => self.run(&schedule.name, number),
+        }
     }
 
     pub(super) fn put(&self, schedule: &Schedule) -> Result<(), Error> {
@@ -57,27 +69,44 @@ impl ScheduleStore {
         let mut updates = vec![schedule_update(schedule)?, run_update(&schedule.name, run)?];
         let oldest = run.number.checked_sub(KEPT_RUNS).map(|number| run_key(&schedule.name, number));
         if let Some(oldest) = oldest
-            && self.registry.record(RecordKind::Schedule, &oldest)?.is_some()
+            && self.registry.record(RecordKind::ScheduleRun, &oldest)?.is_some()
         {
-            updates.push(RecordUpdate::delete(RecordKind::Schedule, &oldest, None));
+            updates.push(RecordUpdate::delete(RecordKind::ScheduleRun, &oldest, None));
         }
         self.registry.update(updates)?;
         Ok(())
     }
 
-    pub(super) fn put_run(&self, name: &ScheduleName, run: &Run) -> Result<(), Error> {
-        self.registry.update(vec![run_update(name, run)?])?;
-        Ok(())
+    /// Changes what is recorded of a run, where it is there.
+    pub(super) fn change_run(
+        &self,
+        name: &ScheduleName,
+        number: u64,
+        change: impl FnOnce(Run) -> Run,
+    ) -> Result<(), Error> {
+        match self.run(name, number)? {
+            Some(run) => {
+                self.registry.update(vec![run_update(name, &change(run))?])?;
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// A schedule and all of its runs.
     pub(super) fn delete(&self, name: &ScheduleName) -> Result<(), Error> {
-        let runs = self.runs(name)?;
-        let keys = runs.iter().map(|run| run_key(name, run.number)).chain([name.to_string()]);
-        let deletions = keys.map(|key| RecordUpdate::delete(RecordKind::Schedule, &key, None));
-        self.registry.update(deletions.collect())?;
+        let runs = self.registry.records(RecordKind::ScheduleRun, &format!("{name}@"))?;
+        let runs = runs.iter().map(|run| RecordUpdate::delete(RecordKind::ScheduleRun, &run.name, None));
+        let schedule = RecordUpdate::delete(RecordKind::Schedule, name.as_str(), None);
+        self.registry.update(runs.chain([schedule]).collect())?;
         Ok(())
     }
+}
+
+/// What a record says, unless it cannot be read: one of many must not hide the others.
+fn readable<T: DeserializeOwned>(record: &Record, what: &str) -> Option<T> {
+    let value = read(record);
+    value.inspect_err(|error| tracing::error!(record = record.name, %error, "{what} is left out")).ok()
 }
 
 fn schedule_update(schedule: &Schedule) -> Result<RecordUpdate, Error> {
@@ -85,7 +114,7 @@ fn schedule_update(schedule: &Schedule) -> Result<RecordUpdate, Error> {
 }
 
 fn run_update(name: &ScheduleName, run: &Run) -> Result<RecordUpdate, Error> {
-    Ok(RecordUpdate::put(RecordKind::Schedule, &run_key(name, run.number), value(run)?, None))
+    Ok(RecordUpdate::put(RecordKind::ScheduleRun, &run_key(name, run.number), value(run)?, None))
 }
 
 /// Sorts by number.

@@ -111,6 +111,40 @@ mod tests {
         assert!(next < after && after <= at("2026-03-30T00:30:00Z"), "{next} {after}");
     }
 
+    /// All times from one to another, one after the other, and the last times at every quarter of an hour between.
+    fn course(times: &Times, from: &str, until: &str) -> (Vec<String>, Vec<String>) {
+        let (from, until) = (at(from), at(until));
+        let due: Vec<Timestamp> =
+            std::iter::successors(times.next_after(from), |time| times.next_after(*time))
+                .take_while(|time| *time <= until)
+                .collect();
+        let steps = (from.as_second()..=until.as_second()).step_by(900);
+        let mut seen: Vec<Timestamp> = steps
+            .filter_map(|second| times.last_until(Timestamp::from_second(second).unwrap()))
+            .filter(|time| *time > from)
+            .collect();
+        seen.dedup();
+        let shown = |times: &[Timestamp]| times.iter().map(ToString::to_string).collect();
+        (shown(&due), shown(&seen))
+    }
+
+    #[test]
+    fn last_times_are_those_that_came_next_where_clocks_change() {
+        // On 29 March 2026 the hour from one to two does not come in Lisbon, on 25 October it comes twice.
+        let (spring, autumn) = (
+            ("2026-03-28T12:00:00Z", "2026-03-30T12:00:00Z"),
+            ("2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z"),
+        );
+        for cron in ["30 1 * * *", "*/30 1 * * *", "0 * * * *", "*/15 * * * *", "0 3 * * *", "0 0,1,2 * * *"]
+        {
+            for (from, until) in [spring, autumn] {
+                let (due, seen) = course(&times(cron, "Europe/Lisbon"), from, until);
+                println!("{cron} from {from}: {due:?}");
+                assert_eq!(due, seen, "{cron} from {from}");
+            }
+        }
+    }
+
     #[test]
     fn what_is_no_timing_is_said() {
         let wrong = |cron: &str, zone: &str| {

@@ -10,9 +10,13 @@ use modelhost_registry::{Registry, durable};
 use tempfile::TempPath;
 
 use crate::Error;
+use crate::leftovers::Leftovers;
 
 /// The folder of all tables in the data folder.
 const FOLDER: &str = "tables";
+
+/// The versions of each table whose files are kept; none: all of them.
+pub(super) type Kept = HashMap<TableName, Option<Vec<VersionNumber>>>;
 
 #[derive(Debug)]
 pub(super) struct FileStore {
@@ -56,22 +60,31 @@ impl FileStore {
         warn_unless_gone(&path, fs::remove_dir_all(&path));
     }
 
-    /// Removes every file that belongs to none of these versions.
+    /// Clears away every file that belongs to none of these versions. Of a table with none given, all are kept.
     ///
     /// # Errors
     /// A folder that cannot be read.
-    pub(super) fn sweep(&self, kept: &HashMap<TableName, Vec<VersionNumber>>) -> Result<(), Error> {
+    pub(super) fn sweep(&self, kept: &Kept, leftovers: &Leftovers) -> Result<(), Error> {
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
-            let versions = name.and_then(|name: TableName| kept.get(&name));
-            match versions {
-                Some(versions) => sweep_table(&path, versions)?,
-                None if path.is_dir() => warn_unless_gone(&path, fs::remove_dir_all(&path)),
-                None => warn_unless_gone(&path, fs::remove_file(&path)),
+            match name.and_then(|name: TableName| kept.get(&name)) {
+                Some(Some(versions)) => sweep_table(&path, versions, leftovers)?,
+                Some(None) => {}
+                None => leftovers.clear(&path),
             }
         }
         Ok(())
+    }
+
+    /// The highest number that a file of a table has.
+    pub(super) fn newest(&self, table: &TableName) -> Option<VersionNumber> {
+        let entries = fs::read_dir(self.of_table(table)).ok()?;
+        let numbers = entries.filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            Some(VersionNumber(name.strip_suffix(".arrow")?.parse().ok()?))
+        });
+        numbers.max()
     }
 
     fn of_table(&self, table: &TableName) -> PathBuf {
@@ -79,12 +92,12 @@ impl FileStore {
     }
 }
 
-fn sweep_table(folder: &Path, versions: &[VersionNumber]) -> Result<(), Error> {
+fn sweep_table(folder: &Path, versions: &[VersionNumber], leftovers: &Leftovers) -> Result<(), Error> {
     let kept: HashSet<String> = versions.iter().copied().map(file_name).collect();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_name().to_str().is_none_or(|name| !kept.contains(name)) {
-            warn_unless_gone(&entry.path(), fs::remove_file(entry.path()));
+            leftovers.clear(&entry.path());
         }
     }
     Ok(())
@@ -119,7 +132,13 @@ mod tests {
         }
         fs::write(folder.path().join("a/2.arrow.part"), "x").unwrap();
         fs::write(folder.path().join("leftover"), "x").unwrap();
-        store.sweep(&HashMap::from([(name("a"), vec![VersionNumber(2)]), (name("c"), vec![])])).unwrap();
+        assert_eq!(store.newest(&name("a")), Some(VersionNumber(2)));
+        let kept = [(name("a"), Some(vec![VersionNumber(2)])), (name("c"), Some(vec![])), (name("d"), None)];
+        fs::create_dir(folder.path().join("d")).unwrap();
+        fs::write(folder.path().join("d/1.arrow"), "x").unwrap();
+        store.sweep(&HashMap::from(kept), &Leftovers::Removed).unwrap();
+        assert!(folder.path().join("d/1.arrow").exists());
+        fs::remove_dir_all(folder.path().join("d")).unwrap();
         let list = |path: &Path| -> Vec<String> {
             fs::read_dir(path)
                 .unwrap()

@@ -35,6 +35,7 @@ pub use self::settings::{
 };
 use crate::Error;
 use crate::datasets::{Datasets, Hold};
+use crate::leftovers::Leftovers;
 use crate::work::Work;
 
 /// The prediction tables of a host.
@@ -59,26 +60,55 @@ impl Tables {
         host: Arc<ModelHost>,
         registry: Arc<Registry>,
         datasets: Arc<Datasets>,
+        leftovers: &Leftovers,
         work: Work,
     ) -> Result<Arc<Tables>, Error> {
         let files = FileStore::open(&registry)?;
         let live = Arc::new(LiveTables::default());
         let naming = tokio::sync::Mutex::new(());
         let tables = Arc::new(Tables { host, registry, datasets, work, files, live, naming });
-        let restoring = tables.clone();
-        tables.work.block(move || restoring.restore()).await?;
+        let (restoring, leftovers) = (tables.clone(), leftovers.clone());
+        tables.work.block(move || restoring.restore(&leftovers)).await?;
         tables.host.set_prediction_tables(tables.live.clone());
         Ok(tables)
     }
 
-    fn restore(&self) -> Result<(), Error> {
+    fn restore(&self, leftovers: &Leftovers) -> Result<(), Error> {
         let mut kept = HashMap::new();
         for record in self.registry.records(RecordKind::PredictionTable, "")? {
-            let table: Table = serde_json::from_value(record.value).map_err(Error::internal)?;
-            kept.insert(table.name.clone(), table.versions.iter().map(|version| version.number).collect());
-            self.show(table, record.generation);
+            match serde_json::from_value::<Table>(record.value) {
+                Ok(table) => {
+                    let versions = table.versions.iter().map(|version| version.number).collect();
+                    kept.insert(table.name.clone(), Some(versions));
+                    let (table, generation) = self.renumbered(table, record.generation, leftovers);
+                    self.show(table, generation);
+                }
+                Err(error) => {
+                    tracing::error!(table = record.name, %error, "a prediction table is left out: its record cannot be read");
+                    kept.extend(record.name.parse().ok().map(|name: TableName| (name, None)));
+                }
+            }
         }
-        self.files.sweep(&kept)
+        self.files.sweep(&kept, leftovers)
+    }
+
+    /// A table whose record is older than its files has lost versions: their numbers are not given out again.
+    fn renumbered(&self, table: Table, generation: u64, leftovers: &Leftovers) -> (Table, u64) {
+        let newest = self.files.newest(&table.name).filter(|_| leftovers.are_set_aside());
+        let Some(newest) = newest.filter(|newest| *newest >= table.next_version) else {
+            return (table, generation);
+        };
+        let table = Table { next_version: VersionNumber(newest.0.saturating_add(1)), ..table };
+        let recorded = serde_json::to_value(&table).map_err(Error::internal).and_then(|value| {
+            let name = table.name.as_str();
+            let update = RecordUpdate::put(RecordKind::PredictionTable, name, value, Some(generation));
+            Ok(self.registry.update(vec![update])?)
+        });
+        let generation = recorded.unwrap_or_else(|error| {
+            tracing::warn!(table = %table.name, %error, "the number of the next version of a table cannot be recorded");
+            generation
+        });
+        (table, generation)
     }
 
     /// All tables, by name.

@@ -14,6 +14,7 @@ use super::file::{Built, Columns, Limits, build};
 use super::settings::{Table, TableColumn, TableVersion};
 use crate::Error;
 use crate::datasets::{DatasetReference, DatasetVersion};
+use crate::query_failure::query_failure;
 
 impl Tables {
     /// Makes a version of a dataset the one that answers. Runs to its end even where the caller goes away. Until then,
@@ -95,15 +96,17 @@ impl Tables {
         let _hold = self.datasets.hold(dataset, &format!("prediction table {}", table.name))?;
         let key = &table.settings.key;
         let rows = self.datasets.session().read_table(self.datasets.table_provider(dataset)?);
-        let rows = rows.map_err(unreadable)?;
+        let what = format!("dataset {}", dataset.reference());
+        let unreadable = move |error: DataFusionError| query_failure(&what, &error);
+        let rows = rows.map_err(&unreadable)?;
         let columns = Columns::new(rows.schema().as_arrow(), key)?;
-        let sorted = rows.sort(vec![ident(key).sort(true, false)]).map_err(unreadable)?;
-        let mut sorted = sorted.execute_stream().await.map_err(unreadable)?;
+        let sorted = rows.sort(vec![ident(key).sort(true, false)]).map_err(&unreadable)?;
+        let mut sorted = sorted.execute_stream().await.map_err(&unreadable)?;
         let staged = self.registry.artifacts().staging_file()?;
         let runtime = self.work.handle().clone();
         self.work
             .block(move || {
-                let next = || runtime.block_on(sorted.next()).map(|rows| rows.map_err(unreadable));
+                let next = || runtime.block_on(sorted.next()).map(|rows| rows.map_err(&unreadable));
                 let built = build(&columns, std::iter::from_fn(next), staged.as_file(), Limits::default())?;
                 Ok((staged, built))
             })
@@ -131,8 +134,4 @@ fn version(
         checksum: built.checksum,
         columns,
     }
-}
-
-fn unreadable(error: DataFusionError) -> Error {
-    Error::internal(format!("the rows of a dataset cannot be sorted: {error}"))
 }

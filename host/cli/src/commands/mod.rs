@@ -8,6 +8,7 @@ pub mod datasets;
 pub mod deployment;
 pub mod engines;
 pub mod examine;
+pub mod inspect_dataset;
 pub mod models;
 pub mod pack;
 pub mod predict;
@@ -34,6 +35,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     let host = cli.host;
     match cli.command {
         Command::Examine(arguments) => examine::run(&arguments),
+        Command::InspectDataset(arguments) => inspect_dataset::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments, host.json),
         Command::Pack(arguments) => pack::run(&arguments, host.json),

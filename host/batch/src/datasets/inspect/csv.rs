@@ -4,22 +4,24 @@ use std::io::BufReader;
 
 use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use csv::ErrorKind;
 
 use super::row_limit::RowLimit;
-use super::{BATCH_ROWS, Candidate, Problem};
+use super::{Candidate, Found, Problem};
+use crate::datasets::schema::MAX_COLUMNS;
 
 /// The columns of a file, with types that all of its values have. Every row is looked at.
-pub(super) fn schema(file: &Candidate<'_>) -> Result<Schema, Problem> {
-    check_structure(file)?;
+pub(super) fn schema(file: &Candidate<'_>) -> Result<Found, Problem> {
+    let longest_row = check_structure(file)?;
     let inferred = Format::default().with_header(true).infer_schema(BufReader::new(file.open()?), None);
-    inferred.map(|(schema, _)| schema).map_err(|error| file.problem(&error))
+    inferred.map(|(schema, _)| Found { schema, longest_row }).map_err(|error| file.problem(&error))
 }
 
 /// Counts the rows of a file, and finds the first value that is not of its column's type.
-pub(super) fn read(file: &Candidate<'_>, schema: &SchemaRef) -> Result<u64, Problem> {
-    let builder = ReaderBuilder::new(schema.clone()).with_header(true).with_batch_size(BATCH_ROWS);
+pub(super) fn read(file: &Candidate<'_>, schema: &SchemaRef, batch_rows: usize) -> Result<u64, Problem> {
+    file.is_read(0);
+    let builder = ReaderBuilder::new(schema.clone()).with_header(true).with_batch_size(batch_rows);
     let reader = builder.build(file.open()?).map_err(|error| file.problem(&error))?;
     let mut rows = 0;
     for batch in reader {
@@ -39,22 +41,28 @@ fn first_wrong_row(file: &Candidate<'_>, schema: &SchemaRef) -> Option<Problem> 
     Some(file.problem_in_row(row, &error))
 }
 
-/// Whether the text has the form of a table.
-fn check_structure(file: &Candidate<'_>) -> Result<(), Problem> {
+/// Whether the text has the form of a table. Answers how many bytes its longest row has.
+fn check_structure(file: &Candidate<'_>) -> Result<u64, Problem> {
     let (limited, ends) = RowLimit::new(file.open()?);
     let mut reader = csv::ReaderBuilder::new().has_headers(true).from_reader(limited);
     let columns = reader.headers().map_err(|error| described(file, 0, &error))?.len();
     if columns == 0 {
         return Err(file.problem(&"it is empty: expected a header line"));
     }
+    if columns > MAX_COLUMNS {
+        return Err(file.problem(&format!("it has {columns} columns: expected at most {MAX_COLUMNS}")));
+    }
     ends.row_ended();
     let mut record = csv::StringRecord::new();
-    let mut row = 0;
+    let (mut row, mut longest) = (0, 0);
     loop {
         row += 1;
         match reader.read_record(&mut record) {
-            Ok(true) => ends.row_ended(),
-            Ok(false) => return Ok(()),
+            Ok(true) => {
+                ends.row_ended();
+                longest = longest.max(record.as_slice().len() as u64);
+            }
+            Ok(false) => return Ok(longest),
             Err(error) => return Err(described(file, row, &error)),
         }
     }

@@ -1,8 +1,9 @@
 //! JSON lines: one object a line; its members are the columns. A member that is missing, or null, is a missing value.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{BufRead, BufReader, Read as _};
-use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -10,13 +11,22 @@ use arrow::json::ReaderBuilder;
 use arrow::json::reader::infer_json_schema_from_iterator;
 use serde_json::Value;
 
-use super::{BATCH_ROWS, Candidate, MAX_ROW_BYTES, Problem};
+use super::{Candidate, Found, MAX_ROW_BYTES, Problem};
+use crate::datasets::schema::MAX_COLUMNS;
 
 /// The members of the objects in all files, with types that all of their values have. Every line is looked at.
-pub(super) fn schema(files: &[Candidate<'_>]) -> Result<SchemaRef, Problem> {
+pub(super) fn schema(files: &[Candidate<'_>]) -> Result<Found, Problem> {
     let problem = RefCell::new(None);
-    let values = files.iter().flat_map(Objects::of).map(|object| {
-        object.map_err(|found| {
+    let mut names = Names::default();
+    let mut longest_row = 0;
+    let objects = files.iter().flat_map(Objects::of).map(|object| {
+        let Object { file, row, bytes, value } = object?;
+        longest_row = longest_row.max(bytes);
+        names.add(&value).map_err(|reason| file.problem_in_row(row, &reason))?;
+        Ok(value)
+    });
+    let values = objects.map(|object| {
+        object.map_err(|found: Problem| {
             // Arrow's error says neither file nor row; this one does.
             let reason = ArrowError::JsonError(found.to_string());
             problem.replace(Some(found));
@@ -27,12 +37,45 @@ pub(super) fn schema(files: &[Candidate<'_>]) -> Result<SchemaRef, Problem> {
     if let Some(problem) = problem.take() {
         return Err(problem);
     }
-    inferred.map(Arc::new).map_err(|error| Problem(super::quoted(&error.to_string())))
+    let schema = inferred.map_err(|error| Problem(super::quoted(&error.to_string())))?;
+    Ok(Found { schema, longest_row })
+}
+
+/// The names of members that there are, those of objects within objects among them: every row may have others, and
+/// whoever finds out types keeps all of them.
+#[derive(Default)]
+struct Names {
+    /// Where each one is, hashed: a name may be as long as a row.
+    places: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl Names {
+    fn add(&mut self, object: &Value) -> Result<(), String> {
+        self.add_below(0, object)
+    }
+
+    /// As deep as the parser lets values be nested, which is not deep.
+    fn add_below(&mut self, above: u64, value: &Value) -> Result<(), String> {
+        match value {
+            Value::Object(members) => members.iter().try_for_each(|(name, member)| {
+                let place = self.hasher.hash_one((above, name));
+                self.places.insert(place);
+                if self.places.len() > MAX_COLUMNS {
+                    return Err(format!("there are more names of members: expected at most {MAX_COLUMNS}"));
+                }
+                self.add_below(place, member)
+            }),
+            Value::Array(elements) => elements.iter().try_for_each(|element| self.add_below(above, element)),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Counts the objects of a file, and finds the first value that is not of its column's type.
-pub(super) fn read(file: &Candidate<'_>, schema: &SchemaRef) -> Result<u64, Problem> {
-    let builder = ReaderBuilder::new(schema.clone()).with_batch_size(BATCH_ROWS);
+pub(super) fn read(file: &Candidate<'_>, schema: &SchemaRef, batch_rows: usize) -> Result<u64, Problem> {
+    file.is_read(0);
+    let builder = ReaderBuilder::new(schema.clone()).with_batch_size(batch_rows);
     let reader = builder.build(BufReader::new(file.open()?)).map_err(|error| file.problem(&error))?;
     let mut rows = 0;
     for batch in reader {
@@ -52,6 +95,14 @@ fn first_wrong_row(file: &Candidate<'_>, schema: &SchemaRef) -> Option<Problem> 
     Some(file.problem_in_row(row, &error))
 }
 
+/// An object, and where it is.
+struct Object<'a> {
+    file: &'a Candidate<'a>,
+    row: u64,
+    bytes: u64,
+    value: Value,
+}
+
 /// The objects of a file. Blank lines count for nothing.
 struct Objects<'a> {
     file: &'a Candidate<'a>,
@@ -61,6 +112,7 @@ struct Objects<'a> {
 
 impl<'a> Objects<'a> {
     fn of(file: &'a Candidate<'a>) -> Objects<'a> {
+        file.is_read(0);
         Objects { file, lines: file.open().map(BufReader::new).map_err(Some), row: 0 }
     }
 
@@ -97,12 +149,17 @@ impl<'a> Objects<'a> {
     }
 }
 
-impl Iterator for Objects<'_> {
-    type Item = Result<Value, Problem>;
+impl<'a> Iterator for Objects<'a> {
+    type Item = Result<Object<'a>, Problem>;
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.next_line() {
-            Ok(Some(line)) => Some(self.object(&line)),
+            Ok(Some(line)) => Some(self.object(&line).map(|value| Object {
+                file: self.file,
+                row: self.row,
+                bytes: line.len() as u64,
+                value,
+            })),
             Ok(None) => None,
             Err(problem) => Some(Err(problem)),
         }

@@ -1,9 +1,12 @@
 //! What is in the files of a dataset: each is read from its first to its last byte, so that what is stored can be read
-//! later. Files are hostile: what is wrong with one is said with its name and the row. Every call blocks.
+//! later. Files are hostile: what is wrong with one is said with its name and the row; and what cannot be held in check
+//! from within, such as what the libraries allocate, is by the limits of the [`process`] that does this. Every call
+//! blocks.
 
 mod csv;
 mod jsonl;
-mod parquet;
+pub(super) mod parquet;
+pub(super) mod process;
 mod row_limit;
 
 use std::collections::BTreeMap;
@@ -12,27 +15,32 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
 
 use super::schema::DatasetSchema;
 use super::version::DataFormat;
 
 /// Longest row of a file of text, in bytes: what reads rows holds some thousands of them at once.
 const MAX_ROW_BYTES: u64 = 1 << 20;
-/// Rows that are decoded at once. Small, so that a batch of the longest rows fits in memory.
-const BATCH_ROWS: usize = 512;
+/// Rows of text that are decoded at once: as many of the longest rows as have so many bytes, and not more than these.
+/// Decoded they take some ten times as much.
+const BATCH_BYTES: u64 = 32 << 20;
+const MAX_BATCH_ROWS: u64 = 512;
 /// Longest part of a sentence that comes from a file.
 const MAX_QUOTED: usize = 300;
 
 /// A file to look into.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Candidate<'a> {
     /// For sentences.
     pub(super) name: &'a str,
     pub(super) path: &'a Path,
+    /// Told before a part of a file is read: the name of the file, and the row with which that begins, if it is known.
+    pub(super) begins: &'a dyn Fn(&str, u64),
 }
 
 /// What was found in the files of one version.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Contents {
     pub(super) schema: DatasetSchema,
     /// Of each file, in their order.
@@ -59,23 +67,60 @@ pub(super) fn inspect(
     if format == DataFormat::Parquet && !types.is_empty() {
         return Err(Problem("types are for CSV and JSON lines: a Parquet file says its own".to_owned()));
     }
-    let schema = match format {
+    let Found { schema, longest_row } = match format {
         DataFormat::Parquet => same_columns(files, parquet::schema)?,
-        DataFormat::Csv => with_types(same_columns(files, csv::schema)?, types)?,
-        DataFormat::Jsonl => with_types(jsonl::schema(files)?, types)?,
+        DataFormat::Csv => same_columns(files, csv::schema)?,
+        DataFormat::Jsonl => jsonl::schema(files)?,
     };
-    let problem = DatasetSchema::of(&schema).problem();
-    problem.map_or(Ok(()), |problem| Err(Problem(format!("{}: {problem}", names(files)))))?;
+    let schema = match format {
+        DataFormat::Parquet => Arc::new(schema),
+        DataFormat::Csv | DataFormat::Jsonl => with_types(&schema, types)?,
+    };
+    check_columns(files, &schema)?;
     let read = match format {
         DataFormat::Parquet => parquet::read,
         DataFormat::Csv => csv::read,
         DataFormat::Jsonl => jsonl::read,
     };
-    let rows = files.iter().map(|file| read(file, &schema)).collect::<Result<_, _>>()?;
+    let batch_rows = batch_rows(longest_row);
+    let rows = files.iter().map(|file| read(file, &schema, batch_rows)).collect::<Result<_, _>>()?;
     Ok(Contents { schema: DatasetSchema::of(&schema), rows })
 }
 
+/// What the footers of Parquet files by themselves say is in these.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub(super) fn inspect_footers(files: &[Candidate<'_>]) -> Result<Contents, Problem> {
+    let Found { schema, .. } = same_columns(files, parquet::schema_of_footer)?;
+    check_columns(files, &schema)?;
+    let rows = files.iter().map(parquet::rows_of_footer).collect::<Result<_, _>>()?;
+    Ok(Contents { schema: DatasetSchema::of(&schema), rows })
+}
+
+/// The columns of files, and how many bytes the longest of their rows has, where they are text.
+struct Found {
+    schema: Schema,
+    longest_row: u64,
+}
+
+fn batch_rows(longest_row: u64) -> usize {
+    let rows = (BATCH_BYTES / longest_row.max(1)).clamp(1, MAX_BATCH_ROWS);
+    // At most a constant that fits.
+    usize::try_from(rows).unwrap_or(1)
+}
+
+fn check_columns(files: &[Candidate<'_>], schema: &Schema) -> Result<(), Problem> {
+    let problem = DatasetSchema::of(schema).problem();
+    problem.map_or(Ok(()), |problem| Err(Problem(format!("{}: {}", names(files), quoted(&problem)))))
+}
+
 impl Candidate<'_> {
+    /// Its part that begins with this row is read now; 0: it as a whole.
+    fn is_read(&self, row: u64) {
+        (self.begins)(self.name, row);
+    }
+
     fn open(&self) -> Result<File, Problem> {
         File::open(self.path).map_err(|error| self.problem(&error))
     }
@@ -109,18 +154,21 @@ fn quoted(text: &str) -> String {
 /// The columns that all files have, which must be the same ones in the same order.
 fn same_columns(
     files: &[Candidate<'_>],
-    schema_of: fn(&Candidate<'_>) -> Result<Schema, Problem>,
-) -> Result<SchemaRef, Problem> {
+    schema_of: fn(&Candidate<'_>) -> Result<Found, Problem>,
+) -> Result<Found, Problem> {
     let mut fields: Option<Vec<Field>> = None;
+    let mut longest = 0;
     for file in files {
-        let schema = schema_of(file)?;
+        file.is_read(0);
+        let Found { schema, longest_row } = schema_of(file)?;
+        longest = longest.max(longest_row);
         let found = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
         fields = Some(match fields {
             None => found,
             Some(before) => joined(&before, found, file)?,
         });
     }
-    Ok(Arc::new(Schema::new(fields.unwrap_or_default())))
+    Ok(Found { schema: Schema::new(fields.unwrap_or_default()), longest_row: longest })
 }
 
 fn joined(before: &[Field], found: Vec<Field>, file: &Candidate<'_>) -> Result<Vec<Field>, Problem> {
@@ -158,7 +206,7 @@ fn common_type(one: &DataType, other: &DataType) -> Option<DataType> {
 }
 
 /// The columns with the types that were asked for. A column without any value is of text.
-fn with_types(schema: SchemaRef, types: &Types) -> Result<SchemaRef, Problem> {
+fn with_types(schema: &Schema, types: &Types) -> Result<SchemaRef, Problem> {
     if let Some(unknown) = types.keys().find(|name| schema.field_with_name(name).is_err()) {
         return Err(Problem(format!("types names {:?}, which is no column of the files", quoted(unknown))));
     }
