@@ -75,6 +75,12 @@ impl Registry {
         rebuild::rebuild(DataDir::open_existing(data_dir)?)
     }
 
+    /// Whether a change failed in a way that leaves open whether it is on the disk: none is accepted any more, and
+    /// whatever the failed one needs has to stay until the next start, which can tell.
+    pub fn is_stopped(&self) -> bool {
+        self.writer.lock().journal.is_stopped()
+    }
+
     /// The files.
     pub fn artifacts(&self) -> &Artifacts {
         &self.artifacts

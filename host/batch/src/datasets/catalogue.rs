@@ -31,6 +31,11 @@ impl Catalogue {
         Catalogue { registry }
     }
 
+    /// Whether a change that failed may be there after a restart all the same.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.registry.is_stopped()
+    }
+
     /// The version that a reference names now.
     pub(super) fn resolve(&self, reference: &DatasetReference) -> Result<DatasetVersion, Error> {
         let found = match reference.version {

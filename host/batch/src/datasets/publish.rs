@@ -115,8 +115,9 @@ impl Shared {
         match self.catalogue.add(version) {
             Ok(version) => Ok(Published { version, created: true }),
             Err(error) => {
-                // Where the registry stopped, the record may be there after a restart; the next start sweeps then.
-                if error.code != ErrorCode::Unavailable && error.code != ErrorCode::Internal {
+                // Where the registry stopped, the record may be there after a restart: it needs its files, and the next
+                // start removes them where it is not.
+                if !self.catalogue.is_stopped() {
                     self.sweep()?;
                 }
                 Err(error)

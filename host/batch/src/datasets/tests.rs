@@ -1,5 +1,8 @@
 //! What jobs and tables rely on: publishing, holding, reading.
 
+use std::mem::ManuallyDrop;
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
@@ -16,7 +19,10 @@ struct Desk {
 
 impl Desk {
     async fn new() -> Desk {
-        let folder = TempDir::new().unwrap();
+        Desk::at(TempDir::new().unwrap()).await
+    }
+
+    async fn at(folder: TempDir) -> Desk {
         let registry = Arc::new(Registry::open(folder.path()).unwrap());
         let settings = BatchSettings { threads: 2, ..BatchSettings::default() };
         let work = Work::start(&settings).unwrap();
@@ -95,6 +101,37 @@ async fn what_does_not_fit_together_is_not_published() {
     }
     assert_eq!(desk.stored(), 0);
     assert!(desk.datasets.all().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn files_stay_where_the_record_may_be_there_after_a_restart() {
+    let desk = Desk::new().await;
+    let Desk { folder, datasets } = &desk;
+    // No room for the line, and no way to take it back: whether it is there is not known.
+    replace_with_a_full_device(&folder.path().join("journal.jsonl"));
+    let refused = datasets.commit_version(desk.new_version(None, &["n\n1\n"])).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::StorageFull, "{refused}");
+    assert_eq!(desk.stored(), 1);
+    let refused = datasets.commit_version(desk.new_version(None, &["n\n2\n"])).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Unavailable, "{refused}");
+    let Desk { folder, datasets } = desk;
+    drop(datasets);
+    let reopened = Desk::at(folder).await;
+    assert_eq!(reopened.stored(), 0, "it was not there");
+}
+
+/// Everything that is written to a file that this process has open fails from now on.
+fn replace_with_a_full_device(path: &Path) {
+    let path = path.canonicalize().unwrap();
+    let descriptors = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    let open: Vec<PathBuf> =
+        descriptors.filter(|link| fs::read_link(link).is_ok_and(|target| target == path)).collect();
+    assert_eq!(open.len(), 1, "{open:?}");
+    let number = open[0].file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let full = fs::File::options().append(true).open("/dev/full").unwrap();
+    // SAFETY: the descriptor is open, in the journal of this test alone, and is not closed here.
+    let mut descriptor = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
+    rustix::io::dup2(&full, &mut descriptor).unwrap();
 }
 
 #[tokio::test]
