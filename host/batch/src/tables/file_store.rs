@@ -12,9 +12,9 @@ use tempfile::TempPath;
 use crate::Error;
 
 /// The folder of all tables in the data folder.
-const FOLDER: &str = "tables";
+pub(super) const FOLDER: &str = "tables";
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct FileStore {
     folder: PathBuf,
 }
@@ -90,7 +90,8 @@ fn sweep_table(folder: &Path, versions: &[VersionNumber]) -> Result<(), Error> {
     Ok(())
 }
 
-fn file_name(version: VersionNumber) -> String {
+/// What the file of a version is called in the folder of its table.
+pub(super) fn file_name(version: VersionNumber) -> String {
     format!("{version}.arrow")
 }
 
