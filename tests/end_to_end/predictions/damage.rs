@@ -74,7 +74,8 @@ fn what_was_only_away_for_a_while_is_found_again() {
     let setup = Setup::new();
     let (host, path) = host_with_table(&setup);
     let setup = host.stop();
-    let aside = path.with_extension("aside");
+    // Beside its folder it would be swept away.
+    let aside = setup.data_dir().join("aside.arrow");
     fs::rename(&path, &aside).unwrap();
     let host = setup.start();
     get(&host, "t", "7").error(503);

@@ -221,7 +221,11 @@ impl Tables {
         self.update(update).await?;
         self.live.remove(name);
         let (files, name) = (self.files.clone(), name.clone());
-        self.work.block(move || Ok(files.remove_table(&name))).await
+        let remove = move || {
+            files.remove_table(&name);
+            Ok(())
+        };
+        self.work.block(remove).await
     }
 
     /// Answers keys, each on its own: a key that has no answer does not fail the others. All that comes from the table

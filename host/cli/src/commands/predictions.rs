@@ -309,9 +309,7 @@ fn typed_key(text: &str, kind: KeyKind) -> Result<TableKey, Failure> {
 fn describe_looked(looked: &Looked) -> String {
     match looked {
         Looked::Found(found) => describe_found(found),
-        Looked::Failed { key, error } => {
-            table::properties([("key", shown(key)), ("error", error.clone())].into_iter())
-        }
+        Looked::Failed { key, error } => table::properties([("key", shown(key)), ("error", error.clone())]),
     }
 }
 

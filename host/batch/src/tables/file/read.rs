@@ -183,7 +183,7 @@ fn range(block: &Block) -> Option<Range<usize>> {
 
 /// Where the last batch ends; without any, where the file begins.
 fn end_of_batches(footer: &Footer<'_>) -> Option<usize> {
-    match footer.recordBatches()?.iter().last() {
+    match footer.recordBatches()?.iter().next_back() {
         Some(block) => Some(range(block)?.end),
         None => Some(0),
     }
