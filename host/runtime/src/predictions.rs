@@ -14,6 +14,9 @@ pub type Grants = BTreeSet<TableName>;
 
 /// Tables of predictions, by name.
 pub trait PredictionTables: Send + Sync {
+    /// Whether these keys can be looked up at once, without waiting for the disk.
+    fn is_at_hand(&self, table: &TableName, keys: &[TableKey]) -> bool;
+
     /// Looks keys up in the version of the table that is current now. It may read files, and nothing else that waits.
     ///
     /// # Errors

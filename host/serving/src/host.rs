@@ -116,6 +116,11 @@ impl ModelHost {
         self.loader.runtime.set_prediction_tables(tables);
     }
 
+    /// How long a call of a plugin may take, which a request can only shorten.
+    pub fn wall_time_limit(&self) -> Duration {
+        self.loader.runtime.settings().limits.wall_time()
+    }
+
     /// What is known of every engine.
     pub fn engines(&self) -> Vec<EngineStatus> {
         self.loader.runtime.graph_cache().engines().status()

@@ -35,7 +35,8 @@ impl Plugin for Reranker {
             .output("scores", Datatype::Fp32, [ANY, ANY])
             .output("list_scores", Datatype::Fp32, [ANY, ANY])
             .output("click_scores", Datatype::Fp32, [ANY, ANY])
-            .output("source", Datatype::Bytes, [ANY]))
+            .output("source", Datatype::Bytes, [ANY])
+            .output("list_version", Datatype::Int64, [ANY]))
     }
 
     fn predict(request: Request) -> Result<Response, Error> {
@@ -75,14 +76,24 @@ fn respond(offers: &[Vec<Offer>], lists: &[Option<List>], k: usize) -> Result<Re
     let shape = [offers.len(), k];
     let all = || offers.iter().flatten();
     let scores = |score: fn(&Offer) -> f32| Tensor::new(shape, all().map(score).collect::<Vec<f32>>());
-    let source = lists.iter().map(|list| if list.is_some() { "table" } else { "live" });
+    let version = |list: &Option<List>| list.as_ref().map_or(0, |list| list.version);
+    let versions = lists.iter().map(|list| i64::try_from(version(list)));
     Ok(Response::new([
         ("items", Tensor::from_strings(shape, all().map(|offer| ITEMS[offer.item]))?),
         ("scores", scores(|offer| offer.score)?),
         ("list_scores", scores(|offer| offer.list_score)?),
         ("click_scores", scores(|offer| offer.click_score)?),
-        ("source", Tensor::string_column(source)?),
+        ("source", Tensor::string_column(lists.iter().map(source))?),
+        ("list_version", Tensor::column(versions.collect::<Result<Vec<i64>, _>>()?)),
     ]))
+}
+
+fn source(list: &Option<List>) -> &'static str {
+    match list {
+        None => "live",
+        Some(list) if list.is_stale => "stale",
+        Some(_) => "table",
+    }
 }
 
 #[cfg(test)]
@@ -107,13 +118,21 @@ mod tests {
 
     #[test]
     fn whoever_has_a_list_gets_it_re_ranked_and_the_others_an_answer_all_the_same() {
-        let lists = |users: &[&str]| {
-            assert_eq!(users, ["ada", "new"]);
-            vec![Some(List::new([(ITEMS[9], 0.2), (ITEMS[4], 0.6), (ITEMS[0], 0.1)])), None]
+        let lists = |is_stale: bool| {
+            move |users: &[&str]| {
+                assert_eq!(users, ["ada", "new"]);
+                let list = [(ITEMS[9], 0.2), (ITEMS[4], 0.6), (ITEMS[0], 0.1)];
+                vec![Some(List::new(list, 7, is_stale)), None]
+            }
         };
-        let response = answer(&request(&["ada", "new"], &[ITEMS[4], ITEMS[0]]), lists, |_| equal(2)).unwrap();
+        let ask = |is_stale| {
+            answer(&request(&["ada", "new"], &[ITEMS[4], ITEMS[0]]), lists(is_stale), |_| equal(2)).unwrap()
+        };
+        let response = ask(false);
         assert_eq!(texts(&response, "items"), [ITEMS[9], ITEMS[0], ITEMS[1], ITEMS[2]]);
         assert_eq!(texts(&response, "source"), ["table", "live"]);
+        assert_eq!(texts(&ask(true), "source"), ["stale", "live"]);
+        assert_eq!(response.output("list_version").unwrap().as_slice::<i64>(), Ok(&[7, 0][..]));
         let list_scores = response.output("list_scores").unwrap();
         assert_eq!(
             (list_scores.shape(), list_scores.as_slice()),

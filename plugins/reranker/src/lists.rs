@@ -7,23 +7,30 @@ use crate::parameters::ITEMS;
 /// Where they are: columns `items` and `scores` under the name of the customer.
 const TABLE: &str = "top-items";
 
+/// Users of one lookup: the host answers no more at once.
+const MAX_USERS: usize = 1_024;
+
 /// What was recommended to one customer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct List {
     /// Of each item its score; none for those that are not in the list.
     scores: Vec<Option<f32>>,
+    /// Of the table.
+    pub(crate) version: u64,
+    /// Whether it is older than the operator of the table wants it to be.
+    pub(crate) is_stale: bool,
 }
 
 impl List {
-    /// A list of items by name; names of no item are left out.
-    pub fn new<'a>(items: impl IntoIterator<Item = (&'a str, f32)>) -> List {
+    /// A list of items by name, of a version of the table; names of no item are left out.
+    pub fn new<'a>(items: impl IntoIterator<Item = (&'a str, f32)>, version: u64, is_stale: bool) -> List {
         let mut scores = vec![None; ITEMS.len()];
         for (name, score) in items {
             if let Ok(item) = ITEMS.binary_search(&name) {
                 scores[item] = Some(score);
             }
         }
-        List { scores }
+        List { scores, version, is_stale }
     }
 
     /// The score of an item, if the list has it.
@@ -34,6 +41,10 @@ impl List {
 
 /// The list of each user; none where there is none, or the table cannot be read.
 pub(crate) fn look_up(users: &[&str]) -> Vec<Option<List>> {
+    users.chunks(MAX_USERS).flat_map(look_up_some).collect()
+}
+
+fn look_up_some(users: &[&str]) -> Vec<Option<List>> {
     let found = PredictionTable::named(TABLE).look_up(users.iter().copied());
     let lists = found.map_err(Error::from).and_then(|rows| lists(rows, users.len()));
     lists.unwrap_or_else(|error| {
@@ -55,7 +66,8 @@ fn lists(mut rows: PredictedRows, users: usize) -> Result<Vec<Option<List>>, Err
     let list = |user| {
         let row = rows.row(user)?;
         let place = row * width..row * width + rows.list_length("items", row).unwrap_or(width);
-        Some(List::new(names[place.clone()].iter().copied().zip(scores[place].iter().copied())))
+        let items = names[place.clone()].iter().copied().zip(scores[place].iter().copied());
+        Some(List::new(items, rows.version(), rows.is_stale()))
     };
     Ok((0..users).map(list).collect())
 }

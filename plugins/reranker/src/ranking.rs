@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn both_halves_count() {
-        let list = List::new([(ITEMS[0], 0.9), (ITEMS[1], 0.1), (ITEMS[2], 0.2)]);
+        let list = List::new([(ITEMS[0], 0.9), (ITEMS[1], 0.1), (ITEMS[2], 0.2)], 1, false);
         let mut click_scores = vec![0.01; ITEMS.len()];
         click_scores[1] = 0.95;
         click_scores[7] = 0.5;
@@ -69,7 +69,7 @@ mod tests {
         click_scores[5] = 0.8;
         click_scores[6] = 0.7;
         assert_eq!(items(&rerank(None, &click_scores, &clicked(ITEMS[5]), 3)), [6, 0, 1]);
-        let list = List::new([(ITEMS[5], 0.9)]);
+        let list = List::new([(ITEMS[5], 0.9)], 1, false);
         assert_eq!(items(&rerank(Some(&list), &click_scores, &clicked(ITEMS[5]), 1)), [6]);
     }
 }

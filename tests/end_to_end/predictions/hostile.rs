@@ -41,6 +41,12 @@ fn rows_that_are_kept_count_as_tensors_and_handles() {
 }
 
 #[test]
+fn lookups_without_end_end_at_the_deadline() {
+    let arena = arena();
+    arena.attack(&behaviour("hostile", "lookup-forever", 0), 504, &["hostile", "1500 ms"]);
+}
+
+#[test]
 fn keys_that_are_copied_over_and_over_end_the_call() {
     let arena = arena();
     arena.host.send(&behaviour("hostile", "lookup-long-keys", 4)).expect(200);

@@ -1,5 +1,6 @@
 //! What a client gets: typed values under their keys, from the version that answers, or a sentence that says why not.
 
+use modelhost_tests::form::Form;
 use modelhost_tests::host::Host;
 use modelhost_tests::http::Request;
 use serde_json::{Value, json};
@@ -46,7 +47,10 @@ fn many_keys_are_answered_each_on_its_own() {
         assert_eq!(prediction["key"], *key);
         match key % 2 {
             0 => assert_eq!(prediction["values"]["value"], key / 2),
-            _ => assert_eq!(prediction["error"], format!("table numbers has no key {key}")),
+            _ => {
+                assert_eq!(prediction["error"], format!("table numbers has no key {key}"));
+                assert_eq!(prediction["code"], 404);
+            }
         }
     }
     assert_eq!(look_up(&host, "numbers", &json!({ "keys": [] })).expect(200)["predictions"], json!([]));
@@ -174,6 +178,59 @@ fn settings_are_shown_changed_and_checked() {
     assert_eq!(host.send(&Request::delete("/v1/predictions/t")).status, 204);
     host.get("/v1/predictions/t").error(404);
     assert!(!host.data_dir().join("tables/t").exists());
+}
+
+#[test]
+fn lookups_are_counted_and_nobody_is_named_in_the_log() {
+    let host = Host::start();
+    table_of(&host, "users", &[json!({ "key": "zuleika", "value": 1 })]);
+    get(&host, "users", "zuleika").expect(200);
+    get(&host, "users", "quentin").error(404);
+    look_up(&host, "users", &json!({ "keys": ["zuleika", "zuleika", "quentin", "xavier"] })).expect(200);
+    look_up(&host, "users", &json!({ "keys": ["xavier", 1] })).error(400);
+    let metrics = host.get("/metrics").text();
+    for line in [
+        "prediction_lookups_total{source=\"table\",table=\"users\"} 3",
+        "prediction_lookups_total{source=\"missing\",table=\"users\"} 3",
+        "prediction_lookups_total{source=\"error\",table=\"users\"} 2",
+        "prediction_lookup_duration_seconds_count{caller=\"client\"} 4",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    let log = host.log();
+    assert!(log.contains("/v1/predictions/users/{key}"), "{log}");
+    for name in ["zuleika", "quentin", "xavier"] {
+        assert!(!log.contains(name), "{name} is in\n{log}");
+    }
+    host.send(&Request::delete("/v1/predictions/users"));
+    assert!(!host.get("/metrics").text().contains("table=\"users\""));
+}
+
+#[test]
+fn a_version_says_what_may_be_done_with_it() {
+    let host = Host::start();
+    let card = json!({ "license": "CC-BY-4.0", "commercial_use": false, "sensitive_columns": ["value"],
+                       "description": "as long as one likes" });
+    let form = Form::new().file("d.csv", b"key,value\n1,2\n").text("card", &card.to_string());
+    host.send(&form.put("/v1/datasets/d/versions")).expect(201);
+    put_table(&host, "t", &json!({ "key": "key" }));
+    host.send(&publication("t", "d")).expect(201);
+    let shown = host.get("/v1/predictions/t").expect(200)["versions"][0]["card"].clone();
+    let terms = json!({ "license": "CC-BY-4.0", "commercial_use": false, "sensitive_columns": ["value"] });
+    assert_eq!(shown, terms);
+    let output = host.client(&["predictions", "show", "t"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("CC-BY-4.0"));
+}
+
+#[test]
+fn a_body_is_bounded_before_it_is_read_into_memory() {
+    let host = Host::start();
+    table_of(&host, "t", &[json!({ "key": "a", "value": 1 })]);
+    let requests = format!("{{\"keys\":[\"a\"],\"requests\":[{}null]}}", "null,".repeat(1_000_000));
+    let said = host.send(&Request::post("/v1/predictions/t/lookup", requests)).error(400);
+    assert!(said.contains("at most 1024"), "{said}");
+    let keys = format!("{{\"keys\":[{}\"a\"]}}", "\"a\",".repeat(1_000_000));
+    assert!(host.send(&Request::post("/v1/predictions/t/lookup", keys)).error(400).contains("at most 1024"));
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Prediction tables: what was computed before is looked up, by clients and by plugins, and goes from version to version
 //! as models do.
 
+mod changes;
 mod crash;
+mod damage;
 mod hostile;
+mod live;
 mod lookup;
 mod plugin;
 mod reranker;

@@ -67,7 +67,10 @@ fn run_nightly_job(host: &Host) {
         assert_ne!(job["state"], "failed", "{job}");
         job["state"] == "succeeded"
     });
-    assert_eq!(host.get("/v1/predictions/top-items").expect(200)["current"], 1);
+    let table = host.get("/v1/predictions/top-items").expect(200);
+    assert_eq!(table["current"], 1);
+    // Predictions age from when predicting began, however long it took and whenever it was published.
+    assert_eq!(table["versions"][0]["predicted"], host.get(&address).expect(200)["started"]);
 }
 
 #[test]
@@ -90,14 +93,19 @@ fn both_halves_are_in_the_answer() {
                 (item, score, click)
             })
             .collect();
+        let of_list = expected.clone();
         expected.sort_by(|one, other| (other.1 * other.2).total_cmp(&(one.1 * one.2)));
-        let found = names(&answer, "items")
-            .into_iter()
-            .zip(numbers(&answer, "list_scores"))
-            .zip(numbers(&answer, "click_scores"));
-        for (((item, list_score), click_score), expected) in found.zip(expected) {
+        assert_eq!(output(&answer, "list_version"), &json!([1]));
+        let items = names(&answer, "items");
+        let (list_scores, click_scores) = (numbers(&answer, "list_scores"), numbers(&answer, "click_scores"));
+        assert_eq!((items.len(), list_scores.len(), click_scores.len()), (10, 10, 10));
+        for (place, expected) in expected.iter().take(10).enumerate() {
+            let (item, list_score, click_score) = (&items[place], list_scores[place], click_scores[place]);
             let is_close = |one: f64, other: f64| (one - other).abs() < 1e-6;
             assert!(is_close(list_score * click_score, expected.1 * expected.2), "{item}: {answer}");
+            // Equal scores may come in either order: by its name the item has just these.
+            let by_name = of_list.iter().find(|(name, ..)| name == item).unwrap_or_else(|| panic!("{item}"));
+            assert!(is_close(list_score, by_name.1) && is_close(click_score, by_name.2), "{item}: {answer}");
             assert!(item != CLICKED && list_score > 0.0 && click_score > 0.0, "{answer}");
         }
         let scores = numbers(&answer, "scores");
@@ -127,8 +135,39 @@ fn without_a_list_the_network_answers_alone() {
     assert_eq!(names(&answer, "source"), ["table", "live"]);
     assert_eq!(names(&answer, "items")[5..], names(&live, "items"));
     assert_live(&reranked(&host, &["nobody"], &[CLICKED], 5));
+    // With one that is older than it may be.
+    let settings =
+        |max_age: Value| json!({ "key": "user", "dataset": "top-items", "max_age_seconds": max_age });
+    put_table(&host, "top-items", &settings(json!(1)));
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    let answer = reranked(&host, &[user, "nobody"], &[CLICKED, CLICKED], 5);
+    assert_eq!(
+        (names(&answer, "source"), output(&answer, "list_version")),
+        (vec!["stale".to_owned(), "live".to_owned()], &json!([1, 0]))
+    );
+    put_table(&host, "top-items", &settings(Value::Null));
     // Without a grant.
     grant(&host, "reranker", &[]);
     assert_live(&reranked(&host, &[user], &[CLICKED], 5));
     assert!(host.log().contains("is not granted to this model"));
+    // After the table was deleted.
+    grant(&host, "reranker", &["top-items"]);
+    assert_eq!(names(&reranked(&host, &[user], &[CLICKED], 5), "source"), ["table"]);
+    assert_eq!(host.send(&Request::delete("/v1/predictions/top-items")).status, 204);
+    assert_live(&reranked(&host, &[user], &[CLICKED], 5));
+}
+
+#[test]
+fn any_number_of_users_may_be_asked_for_at_once() {
+    let host = host_with_models();
+    let lists = publish_lists(&host);
+    grant(&host, "reranker", &["top-items"]);
+    let users: Vec<&str> = (0..2_500).map(|index| lists[index % lists.len()].0.as_str()).collect();
+    let answer = reranked(&host, &users, &vec![CLICKED; users.len()], 3);
+    assert_eq!(names(&answer, "source"), vec!["table"; users.len()]);
+    let (first, items) = (reranked(&host, &users[..20], &[CLICKED; 20], 3), names(&answer, "items"));
+    assert_eq!(items.len(), 3 * users.len());
+    for some in items.chunks_exact(60) {
+        assert_eq!(some, names(&first, "items"));
+    }
 }

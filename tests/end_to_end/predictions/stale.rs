@@ -93,6 +93,7 @@ fn the_model_answers_for_keys_that_a_table_does_not_know() {
     let host = host_with_model();
     put_table(&host, "t", &json!({ "key": "key", "live": { "model": "double", "features": "features" } }));
     // Nothing is published yet: everything is live.
+    assert_eq!(get(&host, "t", "ada").expect(200)["table_error"], Value::Null);
     assert_eq!(get(&host, "t", "ada").expect(200)["values"]["y"], 42.0);
     publish(&host, "t", "d");
     assert_eq!(get(&host, "t", "ada").expect(200)["source"], "table");

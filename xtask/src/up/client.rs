@@ -62,11 +62,14 @@ impl Client {
         environment::run(self.command("push").arg(file).args(["--model", model, "--deploy"]))
     }
 
-    /// Whether a prediction table has something to answer with.
-    pub fn has_predictions(&self, table: &str) -> Result<bool> {
-        let (status, body) = get(&format!("{}/v1/predictions/{table}", self.url))?;
-        let table: Value = serde_json::from_str(&body).unwrap_or_default();
-        Ok(status == 200 && !table["current"].is_null())
+    /// What the host says at a path, such as `/v1/predictions/top-items`; none where it has nothing there.
+    pub fn find(&self, path: &str) -> Result<Option<Value>> {
+        let (status, body) = get(&format!("{}{path}", self.url))?;
+        if status == 404 {
+            return Ok(None);
+        }
+        ensure!(status == 200, "the host does not show {path}: {status} {body}");
+        serde_json::from_str(&body).map(Some).with_context(|| format!("{path} is no JSON"))
     }
 
     /// Any command of the host's own client.

@@ -52,6 +52,7 @@ impl Desk {
             model_digest: Digest::of(b"m"),
             job: job.to_owned(),
             by: None,
+            began: None,
             time: Timestamp::now(),
         });
         NewVersion {

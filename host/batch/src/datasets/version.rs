@@ -156,6 +156,9 @@ pub struct Lineage {
     /// Who started it, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// When predicting began: no row is older than that. Of a job that tries failed rows again, when the first one began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Timestamp>,
     /// When the job ended.
     pub time: Timestamp,
 }

@@ -5,7 +5,7 @@
 //! `execution` (pieces of splits, each `reading` → `query` → `scoring` → `parts`) → `publishing` (the new version). This
 //! module owns the states of jobs and what of it is recorded.
 
-mod convert;
+pub(crate) mod convert;
 mod core_share;
 mod dry_run;
 mod execution;

@@ -62,11 +62,20 @@ pub(crate) async fn publish(
             model_digest: planned.model.digest,
             job: job.id.to_string(),
             by: job.by.clone(),
+            began: began(job, earlier),
             time: Timestamp::now(),
         }),
         files,
     };
     Ok(datasets.commit_version(new).await?.version.reference())
+}
+
+/// Where the rows of an earlier version go before those of this job, they are the oldest.
+fn began(job: &Job, earlier: Option<&DatasetVersion>) -> Option<Timestamp> {
+    let of_earlier = |earlier: &DatasetVersion| {
+        earlier.lineage.as_ref().and_then(|lineage| lineage.began).unwrap_or(earlier.created)
+    };
+    earlier.map(of_earlier).into_iter().chain(job.started).min()
 }
 
 /// What is made of a sensitive column is as sensitive.

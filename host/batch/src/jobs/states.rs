@@ -297,7 +297,7 @@ impl Jobs {
                 let Execution { planned, .. } = &*execution;
                 let output = publish(&self.planner.datasets, planned, job, &folder, earlier.as_ref()).await?;
                 if let Some(table) = &planned.specification.output.table {
-                    // Done again after a crash, it is one more version of the same.
+                    // Done again after a crash, it is the same version of it.
                     let version = self.planner.datasets.resolve(&output)?;
                     self.planner.tables.publish(table, &version).await?;
                 }

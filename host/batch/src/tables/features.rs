@@ -1,17 +1,13 @@
 //! The row of a feature table as the inputs of a model: columns are inputs of the same name, the row is a batch of one.
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::DataType;
-use modelhost_core::{Datatype, ErrorCode, Signature, Tensor, TensorDescription};
+use arrow::datatypes::{ArrowNativeType as _, DataType};
+use modelhost_core::{ErrorCode, Signature, Tensor, TensorDescription};
 use modelhost_serving::NamedTensors;
 
 use super::tensors::tensor;
 use crate::Error;
-
-/// What a column cannot hold becomes an error, not a null.
-const EXACT: CastOptions<'static> =
-    CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
+use crate::jobs::convert::{convert, shown};
 
 /// The inputs that a signature asks for, from a batch with one row.
 ///
@@ -35,15 +31,24 @@ fn input_of(input: &TensorDescription, column: &ArrayRef) -> Result<Tensor, Stri
         return Err("its value is null".to_owned());
     }
     let mut values = column.clone();
-    while matches!(values.data_type(), DataType::List(_)) {
-        // Of one row, and of lists in lists all one after the other: the shape says how they are cut.
-        values = values.as_list::<i32>().iter().flatten().next().unwrap_or_else(|| values.slice(0, 0));
+    // Of one row, and of lists in lists all one after the other: the shape says how they are cut.
+    while let DataType::List(_) = values.data_type() {
+        let lists = values.as_list::<i32>();
+        if lists.null_count() > 0 {
+            return Err("a list in its list is null".to_owned());
+        }
+        let (start, end) =
+            (lists.value_offsets()[0].as_usize(), lists.value_offsets()[lists.len()].as_usize());
+        values = lists.values().slice(start, end - start);
     }
-    let wanted = arrow_type(input.datatype).ok_or_else(|| format!("no column can be {}", input.datatype))?;
-    let values = cast_with_options(&values, &wanted, &EXACT).map_err(|error| error.to_string())?;
     if values.null_count() > 0 {
         return Err("an element of its list is null".to_owned());
     }
+    let converted = convert(&values, input.datatype).map_err(|error| error.to_string())?;
+    if let Some(misfit) = converted.misfits.first() {
+        return Err(format!("{} is no {}", shown(&values, *misfit), input.datatype));
+    }
+    let values = converted.values;
     let shape = shape(&input.shape, values.len() as u64).ok_or_else(|| {
         format!("it has {} elements, which fit no shape {:?} of one row", values.len(), input.shape)
     })?;
@@ -53,40 +58,27 @@ fn input_of(input: &TensorDescription, column: &ArrayRef) -> Result<Tensor, Stri
 /// The shape of one row with this many elements. Of the free dimensions behind the batch there may be one.
 fn shape(described: &[i64], elements: u64) -> Option<Vec<u64>> {
     let [batch, rest @ ..] = described else { return (elements == 1).then(Vec::new) };
-    let fixed: u64 = rest.iter().filter_map(|extent| u64::try_from(*extent).ok()).product();
+    let fixed = product(rest.iter().filter_map(|extent| u64::try_from(*extent).ok()))?;
     let free = rest.iter().filter(|extent| **extent < 0).count();
     let of_free = if free == 0 { 1 } else { elements.checked_div(fixed)? };
     let extent = |extent: &i64| u64::try_from(*extent).unwrap_or(of_free);
     let shape: Vec<u64> = std::iter::once(1).chain(rest.iter().map(extent)).collect();
-    let fits = free <= 1 && matches!(batch, -1 | 1) && shape.iter().product::<u64>() == elements;
+    let fits = free <= 1 && matches!(batch, -1 | 1) && product(shape.iter().copied()) == Some(elements);
     fits.then_some(shape)
 }
 
-fn arrow_type(datatype: Datatype) -> Option<DataType> {
-    Some(match datatype {
-        Datatype::Bool => DataType::Boolean,
-        Datatype::Uint8 => DataType::UInt8,
-        Datatype::Uint16 => DataType::UInt16,
-        Datatype::Uint32 => DataType::UInt32,
-        Datatype::Uint64 => DataType::UInt64,
-        Datatype::Int8 => DataType::Int8,
-        Datatype::Int16 => DataType::Int16,
-        Datatype::Int32 => DataType::Int32,
-        Datatype::Int64 => DataType::Int64,
-        Datatype::Fp16 => DataType::Float16,
-        Datatype::Bf16 => return None,
-        Datatype::Fp32 => DataType::Float32,
-        Datatype::Fp64 => DataType::Float64,
-        Datatype::Bytes => DataType::Utf8,
-    })
+/// None where no machine counts so far.
+fn product(mut extents: impl Iterator<Item = u64>) -> Option<u64> {
+    extents.try_fold(1_u64, u64::checked_mul)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Float64Array, Int64Array, ListArray, StringArray};
+    use arrow::array::{Float64Array, Int64Array, Int64Builder, ListArray, ListBuilder, StringArray};
     use arrow::datatypes::Int64Type;
+    use modelhost_core::Datatype;
 
     use super::*;
 
@@ -96,7 +88,15 @@ mod tests {
 
     fn row() -> RecordBatch {
         let items = ListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(3), Some(4)])]);
-        let columns: [(&str, ArrayRef); 5] = [
+        let mut grid = ListBuilder::new(ListBuilder::new(Int64Builder::new()));
+        for row in [[1, 2], [3, 4]] {
+            grid.values().values().append_slice(&row);
+            grid.values().append(true);
+        }
+        grid.append(true);
+        let columns: [(&str, ArrayRef); 7] = [
+            ("grid", Arc::new(grid.finish())),
+            ("real", Arc::new(Float64Array::from(vec![1.9]))),
             ("age", Arc::new(Int64Array::from(vec![41]))),
             ("name", Arc::new(StringArray::from(vec!["ada"]))),
             ("items", Arc::new(items)),
@@ -113,15 +113,18 @@ mod tests {
                 described("age", Datatype::Fp32, &[-1, 1]),
                 described("name", Datatype::Bytes, &[-1]),
                 described("items", Datatype::Int32, &[-1, -1]),
+                described("grid", Datatype::Int8, &[-1, 2, 2]),
             ],
             outputs: vec![],
         };
         let inputs = inputs(&signature, &row()).unwrap();
         let shapes: Vec<(&str, &[u64])> =
             inputs.iter().map(|(name, tensor)| (name.as_str(), tensor.shape())).collect();
-        assert_eq!(shapes, [("age", &[1, 1][..]), ("name", &[1]), ("items", &[1, 2])]);
+        let expected = [("age", &[1, 1][..]), ("name", &[1]), ("items", &[1, 2]), ("grid", &[1, 2, 2])];
+        assert_eq!(shapes, expected);
         assert_eq!(inputs[0].1.data().as_ref(), 41_f32.to_le_bytes());
         assert_eq!(inputs[2].1.data().as_ref(), [3, 0, 0, 0, 4, 0, 0, 0]);
+        assert_eq!(inputs[3].1.data().as_ref(), [1, 2, 3, 4]);
     }
 
     #[test]
@@ -137,12 +140,14 @@ mod tests {
             ),
             (described("pay", Datatype::Fp32, &[-1]), "its value is null"),
             (described("name", Datatype::Fp32, &[-1]), "ada"),
-            (described("huge", Datatype::Int32, &[-1]), "1099511627776"),
+            (described("huge", Datatype::Int32, &[-1]), "1099511627776 is no INT32"),
+            // As in a job, and as in a request: nothing is cut off.
+            (described("real", Datatype::Int32, &[-1]), "1.9 is no INT32"),
             (
                 described("items", Datatype::Int32, &[-1, 3]),
                 "it has 2 elements, which fit no shape [-1, 3] of one row",
             ),
-            (described("age", Datatype::Bf16, &[-1]), "no column can be BF16"),
+            (described("age", Datatype::Bf16, &[-1]), "BF16"),
         ];
         for (input, sentence) in cases {
             let message = refused(input);
@@ -159,5 +164,7 @@ mod tests {
         assert_eq!(shape(&[2, -1], 6), None);
         assert_eq!(shape(&[-1, 0, -1], 0), None);
         assert_eq!(shape(&[-1, 4], 4), Some(vec![1, 4]));
+        // 2^32 × 2^32 is 0 where it is counted in 64 bits only.
+        assert_eq!(shape(&[-1, 1 << 32, 1 << 32], 0), None);
     }
 }

@@ -13,12 +13,12 @@ use crate::Error;
 use crate::leftovers::Leftovers;
 
 /// The folder of all tables in the data folder.
-const FOLDER: &str = "tables";
+pub(super) const FOLDER: &str = "tables";
 
 /// The versions of each table whose files are kept; none: all of them.
 pub(super) type Kept = HashMap<TableName, Option<Vec<VersionNumber>>>;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct FileStore {
     folder: PathBuf,
 }
@@ -103,7 +103,8 @@ fn sweep_table(folder: &Path, versions: &[VersionNumber], leftovers: &Leftovers)
     Ok(())
 }
 
-fn file_name(version: VersionNumber) -> String {
+/// What the file of a version is called in the folder of its table.
+pub(super) fn file_name(version: VersionNumber) -> String {
     format!("{version}.arrow")
 }
 

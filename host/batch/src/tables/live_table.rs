@@ -3,22 +3,24 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use modelhost_core::{ErrorCode, TableName, VersionNumber};
+use modelhost_core::{ErrorCode, TableKey, TableName, VersionNumber};
 use parking_lot::Mutex;
 
 use super::file::{Damaged, TableFile};
+use super::metrics::{Counts, Metrics};
 use super::settings::{Table, TableSettings, TableVersion};
 use crate::Error;
 use crate::datasets::Hold;
 
 /// All tables, by name.
-#[derive(Default)]
 pub(super) struct LiveTables {
+    pub(super) metrics: Metrics,
     tables: ArcSwap<HashMap<TableName, Arc<LiveTable>>>,
     /// Held while the map is replaced.
     replacing: Mutex<()>,
@@ -27,8 +29,12 @@ pub(super) struct LiveTables {
 /// One table.
 pub(super) struct LiveTable {
     state: ArcSwap<State>,
-    /// Changes of one table come one after the other.
-    pub(super) changing: tokio::sync::Mutex<()>,
+    /// Changes of one table come one after the other. See [`Tables::locked`](super::Tables::locked).
+    pub(super) changing: Arc<tokio::sync::Mutex<()>>,
+    /// Held from the start of a publication to its end, so that they take effect in the order in which they were asked for.
+    pub(super) publishing: tokio::sync::Mutex<()>,
+    /// How lookups in it ended.
+    pub(super) counts: Counts,
 }
 
 /// What is true of a table at one moment.
@@ -44,11 +50,14 @@ pub(super) struct State {
 /// The datasets of versions.
 pub(super) type Holds = BTreeMap<VersionNumber, Arc<Hold>>;
 
-/// The version that answers. Its file is opened by the first who reads it.
+/// The version that answers. Its file is opened by the first who reads it; where that fails, by the next one again: the
+/// disk may only have been busy, or the file come back.
 pub(super) struct OpenVersion {
     pub(super) version: TableVersion,
     path: PathBuf,
-    file: OnceLock<Result<TableFile, Damaged>>,
+    file: OnceLock<TableFile>,
+    /// So that the log has one line of it, not one for each lookup.
+    is_reported: AtomicBool,
 }
 
 /// A version that is read, under the settings of its table.
@@ -59,6 +68,10 @@ pub(super) struct Snapshot {
 }
 
 impl LiveTables {
+    pub(super) fn new(metrics: Metrics) -> LiveTables {
+        LiveTables { metrics, tables: ArcSwap::default(), replacing: Mutex::new(()) }
+    }
+
     pub(super) fn get(&self, name: &TableName) -> Option<Arc<LiveTable>> {
         self.tables.load().get(name).cloned()
     }
@@ -77,7 +90,12 @@ impl LiveTables {
             live.state.store(Arc::new(state));
             return;
         }
-        let live = LiveTable { state: ArcSwap::from_pointee(state), changing: tokio::sync::Mutex::new(()) };
+        let live = LiveTable {
+            state: ArcSwap::from_pointee(state),
+            changing: Arc::default(),
+            publishing: tokio::sync::Mutex::default(),
+            counts: self.metrics.counts(&name),
+        };
         self.replace(|tables| {
             tables.insert(name, Arc::new(live));
         });
@@ -87,6 +105,7 @@ impl LiveTables {
         self.replace(|tables| {
             tables.remove(name);
         });
+        self.metrics.forget(name);
     }
 
     fn replace(&self, change: impl FnOnce(&mut HashMap<TableName, Arc<LiveTable>>)) {
@@ -112,19 +131,47 @@ impl LiveTable {
     }
 }
 
+impl State {
+    /// What is recorded of the version that answers.
+    pub(super) fn version(&self) -> Option<&TableVersion> {
+        self.current.as_ref().map(|open| &open.version)
+    }
+}
+
 impl OpenVersion {
     pub(super) fn new(version: TableVersion, path: PathBuf) -> OpenVersion {
-        OpenVersion { version, path, file: OnceLock::new() }
+        OpenVersion { version, path, file: OnceLock::new(), is_reported: AtomicBool::new(false) }
     }
 
-    /// The rows, which are opened if need be.
+    /// The rows, which are opened if need be: this may wait for the disk.
     ///
     /// # Errors
     /// A file that is not what was written.
     pub(super) fn file(&self) -> Result<&TableFile, Damaged> {
-        let TableVersion { bytes, checksum, .. } = self.version;
-        let open = || TableFile::open(&self.path, bytes, checksum);
-        self.file.get_or_init(open).as_ref().map_err(Clone::clone)
+        if let Some(file) = self.file.get() {
+            return Ok(file);
+        }
+        let opened = TableFile::open(&self.path, self.version.bytes, self.version.checksum)?;
+        Ok(self.file.get_or_init(|| opened))
+    }
+
+    /// Opens the file and reads all of it.
+    ///
+    /// # Errors
+    /// A file that is not what was written, somewhere.
+    pub(super) fn verify(&self) -> Result<(), Damaged> {
+        self.file()?.verify()
+    }
+
+    /// What a client is told of a file that is not what was written; the log says more, once.
+    pub(super) fn damaged(&self, table: &TableName, damaged: &Damaged) -> Error {
+        let version = self.version.number;
+        if !self.is_reported.swap(true, Relaxed) {
+            tracing::error!(%table, %version, %damaged, "a table cannot be read");
+        }
+        let sentence =
+            format!("version {version} of table {table} cannot be read: roll back, or publish it again");
+        Error::new(ErrorCode::Unavailable, sentence)
     }
 }
 
@@ -157,6 +204,11 @@ impl Snapshot {
         self.open.file().map_err(|damaged| self.damaged(&damaged))
     }
 
+    /// Whether these keys are looked up without waiting for the disk: what they are in is open and checked.
+    pub(super) fn is_at_hand(&self, keys: &[TableKey]) -> bool {
+        self.open.file.get().is_some_and(|file| keys.iter().all(|key| file.is_at_hand(key)))
+    }
+
     /// How old the predictions are now.
     pub(super) fn age(&self) -> Duration {
         // None at all for those of a clock that went wrong.
@@ -168,13 +220,8 @@ impl Snapshot {
         self.settings().max_age_seconds.is_some_and(|limit| age >= Duration::from_secs(limit.get()))
     }
 
-    /// What a client is told of a file that is not what was written; the log says more.
     pub(super) fn damaged(&self, damaged: &Damaged) -> Error {
-        let (table, version) = (self.name(), self.version().number);
-        tracing::error!(%table, %version, %damaged, "a table cannot be read");
-        let sentence =
-            format!("version {version} of table {table} cannot be read: roll back, or publish it again");
-        Error::new(ErrorCode::Unavailable, sentence)
+        self.open.damaged(self.name(), damaged)
     }
 }
 

@@ -8,12 +8,14 @@
 //! It knows nothing of HTTP, of jobs, and of how a dataset is stored.
 
 mod answer;
+mod check;
 mod features;
 mod file;
 mod file_store;
 mod json;
 mod live_answer;
 mod live_table;
+mod metrics;
 mod publish;
 mod rows;
 mod settings;
@@ -21,22 +23,29 @@ mod tensors;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use modelhost_core::{ErrorCode, TableKey, TableName, VersionNumber};
 use modelhost_registry::{RecordKind, RecordUpdate, Registry};
 use modelhost_serving::{FoundRows, LookupError, ModelHost, PredictionTables};
+use tokio::sync::OwnedMutexGuard;
 
-pub use self::answer::{Asked, MAX_KEYS, Prediction, Source};
+pub use self::answer::{Answer, Answers, Asked, MAX_LIVE_KEYS, Prediction, Source};
+pub use self::check::{TableCheck, check_tables};
 use self::file_store::FileStore;
 pub use self::live_answer::LiveRequest;
-use self::live_table::{Holds, LiveTable, LiveTables, OpenVersion, Snapshot, State, unknown_table};
+use self::live_table::{Holds, LiveTable, LiveTables, OpenVersion, State, unknown_table};
+use self::metrics::Metrics;
+pub use self::publish::Published;
 pub use self::settings::{
-    LiveSettings, LiveVersion, Table, TableColumn, TableSettings, TableVersion, WhenStale,
+    KeyKind, LiveSettings, LiveVersion, Table, TableColumn, TableSettings, TableVersion, WhenStale,
 };
 use crate::Error;
 use crate::datasets::{Datasets, Hold};
 use crate::leftovers::Leftovers;
 use crate::work::Work;
+/// Keys of one lookup.
+pub use modelhost_serving::MAX_LOOKUP_KEYS as MAX_KEYS;
 
 /// The prediction tables of a host.
 pub struct Tables {
@@ -50,9 +59,24 @@ pub struct Tables {
     naming: tokio::sync::Mutex<()>,
 }
 
+/// A table that nobody else changes until this is dropped.
+struct Locked {
+    live: Arc<LiveTable>,
+    /// What is true of it until then.
+    state: Arc<State>,
+    _changing: OwnedMutexGuard<()>,
+}
+
+impl Locked {
+    /// Whether it is this table, and not one that was made under its name after it was deleted.
+    fn is_of(&self, live: &Arc<LiveTable>) -> bool {
+        Arc::ptr_eq(&self.live, live)
+    }
+}
+
 impl Tables {
-    /// Brings back what is recorded, without opening a file of it, removes files that an interrupted publication left,
-    /// and lets plugins look predictions up.
+    /// Brings back what is recorded, removes files that an interrupted publication left, and lets plugins look predictions
+    /// up. Files are opened afterwards, in the background.
     ///
     /// # Errors
     /// A data folder that cannot be read.
@@ -64,12 +88,15 @@ impl Tables {
         work: Work,
     ) -> Result<Arc<Tables>, Error> {
         let files = FileStore::open(&registry)?;
-        let live = Arc::new(LiveTables::default());
+        let metrics = Metrics::new(host.metrics_registry()).map_err(Error::internal)?;
+        let live = Arc::new(LiveTables::new(metrics));
         let naming = tokio::sync::Mutex::new(());
         let tables = Arc::new(Tables { host, registry, datasets, work, files, live, naming });
         let (restoring, leftovers) = (tables.clone(), leftovers.clone());
         tables.work.block(move || restoring.restore(&leftovers)).await?;
         tables.host.set_prediction_tables(tables.live.clone());
+        let live = tables.live.clone();
+        tables.work.handle().spawn_blocking(move || open_files(&live));
         Ok(tables)
     }
 
@@ -137,37 +164,52 @@ impl Tables {
         expected: Option<u64>,
     ) -> Result<(Table, u64, bool), Error> {
         settings.check(name)?;
-        let naming = self.naming.lock().await;
-        let Some(live) = self.live.get(name) else {
-            let table = Table {
-                name: name.clone(),
-                settings,
-                current: None,
-                versions: Vec::new(),
-                next_version: VersionNumber(1),
-            };
-            let generation = self.record(&table, Some(expected.unwrap_or(0))).await?;
-            self.show(table.clone(), generation);
-            return Ok((table, generation, true));
+        let locked = loop {
+            let naming = self.naming.lock().await;
+            if self.live.get(name).is_none() {
+                let (table, generation) = self.make(name, settings, expected).await?;
+                return Ok((table, generation, true));
+            }
+            // Somebody may be changing this table, which takes a while; others may be made meanwhile.
+            drop(naming);
+            // Or it may be deleted meanwhile: then this makes a new one.
+            if let Ok(locked) = self.locked(name).await {
+                break locked;
+            }
         };
-        // Somebody may be publishing to this table, which takes a while; others may be made meanwhile.
-        drop(naming);
-        let _changing = live.changing.lock().await;
-        let state = live.state();
-        if settings.key != state.table.settings.key && !state.table.versions.is_empty() {
+        let mut table = locked.state.table.clone();
+        if settings.key != table.settings.key && !table.versions.is_empty() {
             return Err(Error::new(
                 ErrorCode::Conflict,
                 format!(
                     "table {name} has versions with the key {:?}: another key needs another table",
-                    state.table.settings.key
+                    table.settings.key
                 ),
             ));
         }
-        let mut table = state.table.clone();
         table.settings = settings;
         let forgotten = table.forget_old();
-        let generation = self.change(&state, table.clone(), expected, &forgotten).await?;
+        let generation = self.change(&locked, table.clone(), expected, forgotten).await?;
         Ok((table, generation, false))
+    }
+
+    /// Makes a table. Whoever asks holds the lock on names.
+    async fn make(
+        &self,
+        name: &TableName,
+        settings: TableSettings,
+        expected: Option<u64>,
+    ) -> Result<(Table, u64), Error> {
+        let table = Table {
+            name: name.clone(),
+            settings,
+            current: None,
+            versions: Vec::new(),
+            next_version: VersionNumber(1),
+        };
+        let generation = self.record(&table, Some(expected.unwrap_or(0))).await?;
+        self.show(table.clone(), generation);
+        Ok((table, generation))
     }
 
     /// Lets an earlier version answer again: the one that is named, or the newest before the one that answers. It is
@@ -182,12 +224,10 @@ impl Tables {
         version: Option<VersionNumber>,
         expected: Option<u64>,
     ) -> Result<(Table, u64), Error> {
-        let live = self.table(name)?;
-        let _changing = live.changing.lock().await;
-        let state = live.state();
-        let mut table = state.table.clone();
+        let locked = self.locked(name).await?;
+        let mut table = locked.state.table.clone();
         table.current = Some(table.rollback_target(version)?);
-        let generation = self.change(&state, table.clone(), expected, &[]).await?;
+        let generation = self.change(&locked, table.clone(), expected, Vec::new()).await?;
         Ok((table, generation))
     }
 
@@ -197,10 +237,8 @@ impl Tables {
     /// [`ErrorCode::NotFound`], [`ErrorCode::PreconditionFailed`], [`ErrorCode::Conflict`] while another table takes its
     /// features from it.
     pub async fn delete(&self, name: &TableName, expected: Option<u64>) -> Result<(), Error> {
-        let live = self.table(name)?;
-        let _changing = live.changing.lock().await;
+        let Locked { state, _changing, .. } = self.locked(name).await?;
         let _naming = self.naming.lock().await;
-        let state = live.state();
         let needs_it = |other: &Table| {
             other.settings.live.as_ref().and_then(|live| live.features.as_ref()) == Some(name)
         };
@@ -212,37 +250,49 @@ impl Tables {
         let update = RecordUpdate::delete(RecordKind::PredictionTable, name.as_str(), Some(expected));
         self.update(update).await?;
         self.live.remove(name);
-        self.files.remove_table(name);
-        Ok(())
+        let (files, name) = (self.files.clone(), name.clone());
+        let remove = move || {
+            files.remove_table(&name);
+            Ok(())
+        };
+        self.work.block(remove).await
     }
 
     /// Answers keys, each on its own: a key that has no answer does not fail the others. All that comes from the table
-    /// comes from one version of it.
+    /// comes from one version of it. `timeout` can only shorten the limit that the host sets for a call.
     ///
     /// # Errors
     /// [`ErrorCode::NotFound`] for a table that is not there, or holds nothing and has no model;
-    /// [`ErrorCode::InvalidArgument`] for too many keys or one of the wrong kind; [`ErrorCode::Unavailable`] for a file
-    /// that cannot be read.
+    /// [`ErrorCode::InvalidArgument`] for one of the wrong kind, or answers too large to be given at once;
+    /// [`ErrorCode::Unavailable`] for a file that cannot be read, where there is no model either.
     pub async fn look_up(
         &self,
         name: &TableName,
         asked: Vec<Asked>,
-    ) -> Result<Vec<Result<Prediction, Error>>, Error> {
-        answer::answer(&self.host, &self.live, name, asked).await
+        timeout: Option<Duration>,
+    ) -> Result<Answers, Error> {
+        let began = Instant::now();
+        let timeout = timeout.unwrap_or(Duration::MAX).min(self.host.wall_time_limit());
+        let live = self.table(name)?;
+        let keys = asked.len();
+        let answers = answer::answer(&self.host, &self.live, live.state(), asked, began + timeout).await;
+        metrics::observe(&self.live.metrics.by_clients, began.elapsed());
+        match &answers {
+            Ok(answers) => answers.count(&live.counts),
+            Err(_) => live.counts.error.inc_by(keys as u64),
+        }
+        answers
     }
 
-    /// A key as it is written in an address: a number where the table has numbers as keys.
+    /// A key as it is written in an address: a number where the table has numbers as keys, or, as long as nothing was
+    /// published to it, the table that it takes its features from.
     ///
     /// # Errors
     /// [`ErrorCode::NotFound`] for a table that is not there, [`ErrorCode::InvalidArgument`] where the text is no number
     /// but has to be.
     pub fn key_of_text(&self, name: &TableName, text: &str) -> Result<TableKey, Error> {
         let state = self.table(name)?.state();
-        let is_number = match Snapshot::new(state) {
-            Ok(snapshot) => snapshot.file()?.has_integer_keys(),
-            Err(_) => false,
-        };
-        if !is_number {
+        if self.key_kind(&state) == KeyKind::Text {
             return Ok(TableKey::Text(text.to_owned()));
         }
         text.parse().map(TableKey::Integer).map_err(|_| {
@@ -252,42 +302,66 @@ impl Tables {
         })
     }
 
+    fn key_kind(&self, state: &State) -> KeyKind {
+        let kind = |state: &State| state.version().map(|version| version.key_kind);
+        let of_features = || {
+            let live = state.table.settings.live.as_ref()?;
+            kind(&self.live.get(live.features.as_ref()?)?.state())
+        };
+        kind(state).or_else(of_features).unwrap_or(KeyKind::Text)
+    }
+
     fn table(&self, name: &TableName) -> Result<Arc<LiveTable>, Error> {
         self.live.get(name).ok_or_else(|| unknown_table(name))
+    }
+
+    /// Waits until nobody changes a table, and lets nobody else.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`]; also where it was deleted meanwhile, whatever has its name now.
+    async fn locked(&self, name: &TableName) -> Result<Locked, Error> {
+        let live = self.table(name)?;
+        let _changing = live.changing.clone().lock_owned().await;
+        if !self.live.get(name).is_some_and(|now| Arc::ptr_eq(&now, &live)) {
+            return Err(unknown_table(name));
+        }
+        Ok(Locked { state: live.state(), live, _changing })
     }
 
     /// Makes a table what it is from now on, durably first. `forgotten` are versions that it had until now.
     async fn change(
         &self,
-        before: &State,
+        locked: &Locked,
         table: Table,
         expected: Option<u64>,
-        forgotten: &[VersionNumber],
+        forgotten: Vec<VersionNumber>,
     ) -> Result<u64, Error> {
-        let current = self.open_current(before, &table)?;
+        let before = locked.state.clone();
+        let current = self.open_current(&before, &table).await?;
         let generation = self.record(&table, Some(expected.unwrap_or(before.generation))).await?;
-        let (name, holds) = (table.name.clone(), self.holds(&table, Some(&before.holds)));
-        self.live.set(State { table, generation, current, holds });
-        forgotten.iter().for_each(|number| self.files.remove(&name, *number));
-        Ok(generation)
+        let (live, files, datasets) = (self.live.clone(), self.files.clone(), self.datasets.clone());
+        let show = move || {
+            let (name, holds) = (table.name.clone(), holds(&datasets, &table, Some(&before.holds)));
+            live.set(State { table, generation, current, holds });
+            forgotten.iter().for_each(|number| files.remove(&name, *number));
+            Ok(generation)
+        };
+        self.work.block(show).await
     }
 
     /// The version that is to answer, open.
-    fn open_current(&self, before: &State, table: &Table) -> Result<Option<Arc<OpenVersion>>, Error> {
+    async fn open_current(&self, before: &State, table: &Table) -> Result<Option<Arc<OpenVersion>>, Error> {
         let is_same = |open: &&Arc<OpenVersion>| Some(open.version.number) == table.current;
         if let Some(open) = before.current.as_ref().filter(is_same) {
             return Ok(Some(open.clone()));
         }
         let Some(open) = self.current_of(table) else { return Ok(None) };
-        match open.file() {
+        let name = table.name.clone();
+        let opening = move || match open.file() {
             Ok(_) => Ok(Some(open)),
-            Err(damaged) => {
-                let (name, number) = (&table.name, open.version.number);
-                tracing::error!(table = %name, version = %number, %damaged, "a table cannot be read");
-                let sentence = format!("version {number} of table {name} cannot be read");
-                Err(Error::new(ErrorCode::Unavailable, sentence))
-            }
-        }
+            Err(damaged) => Err(open.damaged(&name, &damaged)),
+        };
+        self.work.block(opening).await
     }
 
     fn current_of(&self, table: &Table) -> Option<Arc<OpenVersion>> {
@@ -297,24 +371,8 @@ impl Tables {
     }
 
     fn show(&self, table: Table, generation: u64) {
-        let (current, holds) = (self.current_of(&table), self.holds(&table, None));
+        let (current, holds) = (self.current_of(&table), holds(&self.datasets, &table, None));
         self.live.set(State { table, generation, current, holds });
-    }
-
-    /// Holds the datasets of all versions, those that were held before among them.
-    fn holds(&self, table: &Table, before: Option<&Holds>) -> Holds {
-        let hold = |version: &TableVersion| {
-            let held = before.and_then(|holds| holds.get(&version.number).cloned());
-            let held = held.or_else(|| self.hold(&table.name, version).map(Arc::new));
-            Some((version.number, held?))
-        };
-        table.versions.iter().filter_map(hold).collect()
-    }
-
-    /// A dataset that is gone is needed by nobody any more: a table has what it needs in its file.
-    fn hold(&self, table: &TableName, version: &TableVersion) -> Option<Hold> {
-        let dataset = self.datasets.resolve(&version.dataset).ok()?;
-        self.datasets.hold(&dataset, &format!("prediction table {table}")).ok()
     }
 
     async fn record(&self, table: &Table, expected: Option<u64>) -> Result<u64, Error> {
@@ -329,15 +387,58 @@ impl Tables {
     }
 }
 
+/// Opens what answers, so that the first lookups need not.
+fn open_files(live: &LiveTables) {
+    for table in live.all() {
+        let state = table.state();
+        if let Some(open) = &state.current
+            && let Err(damaged) = open.file()
+        {
+            // Whoever looks something up is told.
+            open.damaged(&state.table.name, &damaged);
+        }
+    }
+}
+
+/// Holds the datasets of all versions, those that were held before among them.
+fn holds(datasets: &Datasets, table: &Table, before: Option<&Holds>) -> Holds {
+    let hold = |version: &TableVersion| {
+        let held = before.and_then(|holds| holds.get(&version.number).cloned());
+        let held = held.or_else(|| hold_dataset(datasets, &table.name, version).map(Arc::new));
+        Some((version.number, held?))
+    };
+    table.versions.iter().filter_map(hold).collect()
+}
+
+/// A dataset that is gone is needed by nobody any more: a table has what it needs in its file.
+fn hold_dataset(datasets: &Datasets, table: &TableName, version: &TableVersion) -> Option<Hold> {
+    let dataset = datasets.resolve(&version.dataset).ok()?;
+    datasets.hold(&dataset, &format!("prediction table {table}")).ok()
+}
+
 /// What plugins look up.
 impl PredictionTables for LiveTables {
+    fn is_at_hand(&self, table: &TableName, keys: &[TableKey]) -> bool {
+        self.snapshot(table).is_ok_and(|snapshot| snapshot.is_at_hand(keys))
+    }
+
     fn lookup(
         &self,
         table: &TableName,
         keys: &[TableKey],
         most_bytes: usize,
     ) -> Result<FoundRows, LookupError> {
-        let snapshot = self.snapshot(table).map_err(rows::lookup_error)?;
-        rows::for_plugin(&snapshot, keys, most_bytes)
+        let began = Instant::now();
+        let live = self.get(table).ok_or_else(|| rows::lookup_error(unknown_table(table)))?;
+        let found = rows::for_plugin(live.state(), keys, most_bytes);
+        metrics::observe(&self.metrics.by_plugins, began.elapsed());
+        match &found {
+            Ok(rows) => {
+                let found = rows.found.iter().filter(|is_found| **is_found).count();
+                live.counts.found(keys.len(), found, rows.is_stale);
+            }
+            Err(_) => live.counts.error.inc_by(keys.len() as u64),
+        }
+        found
     }
 }

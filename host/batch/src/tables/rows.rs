@@ -1,5 +1,7 @@
 //! Looking keys up in one version of a table: which of them have a row, and the rows, as Arrow, tensors or JSON.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
 use modelhost_core::{ErrorCode, TableKey};
@@ -7,7 +9,7 @@ use modelhost_serving::{FoundRows, LookupError};
 use serde_json::value::RawValue;
 
 use super::file::{Place, TableFile};
-use super::live_table::Snapshot;
+use super::live_table::{Snapshot, State};
 use super::{json, tensors};
 use crate::Error;
 
@@ -107,11 +109,12 @@ impl<'a> Rows<'a> {
 /// # Errors
 /// As [`Rows::find`], and [`LookupError::TooLarge`] before more than `most_bytes` of rows are put together.
 pub(super) fn for_plugin(
-    snapshot: &Snapshot,
+    state: Arc<State>,
     keys: &[TableKey],
     most_bytes: usize,
 ) -> Result<FoundRows, LookupError> {
-    let rows = Rows::find(snapshot, keys).map_err(lookup_error)?;
+    let snapshot = Snapshot::new(state).map_err(lookup_error)?;
+    let rows = Rows::find(&snapshot, keys).map_err(lookup_error)?;
     let size = rows.size().map_err(lookup_error)?;
     if size > most_bytes {
         return Err(LookupError::TooLarge(format!(
@@ -121,8 +124,9 @@ pub(super) fn for_plugin(
     }
     let columns = tensors::columns(&rows.rows().map_err(lookup_error)?, most_bytes).map_err(|refused| match refused {
         tensors::Refused::Failed(error) => lookup_error(error),
-        tensors::Refused::TooLarge { column, most_bytes } => LookupError::TooLarge(format!(
-            "the lists of column {column:?}, all as long as the longest, are more than {most_bytes} bytes: look up fewer keys"
+        tensors::Refused::TooLarge { column } => LookupError::TooLarge(format!(
+            "with column {column:?}, its lists all as long as the longest, the rows are more than the {most_bytes} bytes that \
+             are left for tensors: look up fewer keys"
         )),
     })?;
     let age = snapshot.age();

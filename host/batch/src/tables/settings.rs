@@ -9,7 +9,7 @@ use modelhost_serving::VersionSelector;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::datasets::{DatasetReference, Lineage};
+use crate::datasets::{DatasetCard, DatasetReference, Lineage};
 
 /// How a table is made and read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub struct TableSettings {
     /// The dataset whose versions are published, where a publication does not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset: Option<DatasetName>,
-    /// The age from which on predictions are stale, counted from when their dataset was made. None: never.
+    /// The age from which on predictions are stale, counted from when predicting began. None: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age_seconds: Option<NonZeroU64>,
     /// What is answered then. By default what there is, marked as stale.
@@ -132,7 +132,10 @@ pub struct TableVersion {
     /// What that was made of, where a job made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<Lineage>,
-    /// When the predictions were made: from here on they age.
+    /// What may be done with it, and which columns are sensitive: the card of the dataset, without its description.
+    #[serde(default)]
+    pub card: DatasetCard,
+    /// When predicting began, or the dataset was made by hand: from here on the predictions age.
     pub predicted: Timestamp,
     /// When it was published.
     pub published: Timestamp,
@@ -145,8 +148,29 @@ pub struct TableVersion {
     pub bytes: u64,
     /// What the file can be told by: the checksum of its footer, which has those of the rest.
     pub checksum: u32,
+    /// What its keys are.
+    pub key_kind: KeyKind,
     /// What is found under a key.
     pub columns: Vec<TableColumn>,
+}
+
+/// What the keys of a version are, all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyKind {
+    /// Whole numbers of 64 bits.
+    Integer,
+    /// Strings.
+    Text,
+}
+
+impl std::fmt::Display for KeyKind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            KeyKind::Integer => "whole numbers",
+            KeyKind::Text => "strings",
+        })
+    }
 }
 
 /// A column of a table.

@@ -16,8 +16,8 @@ use crate::Error;
 /// Why rows have no tensors.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// Padded, a column would be larger than this many bytes.
-    TooLarge { column: String, most_bytes: usize },
+    /// With this column, it would be more than there may be.
+    TooLarge { column: String },
     /// What should not be.
     Failed(Error),
 }
@@ -28,12 +28,12 @@ impl From<Error> for Refused {
     }
 }
 
-/// Columns as tensors, each of at most this many bytes.
+/// Columns as tensors, of at most this many bytes all together.
 ///
 /// # Errors
 /// [`Refused::TooLarge`], before anything of that size is made.
 pub(super) fn columns(rows: &RecordBatch, most_bytes: usize) -> Result<Vec<FoundColumn>, Refused> {
-    let mut flat = Flattening { most_bytes, columns: Vec::with_capacity(rows.num_columns()) };
+    let mut flat = Flattening { left: most_bytes, columns: Vec::with_capacity(rows.num_columns()) };
     for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
         flat.add(field.name().clone(), column.clone(), Outline::new(rows.num_rows()))?;
     }
@@ -41,7 +41,8 @@ pub(super) fn columns(rows: &RecordBatch, most_bytes: usize) -> Result<Vec<Found
 }
 
 struct Flattening {
-    most_bytes: usize,
+    /// Bytes that those to come may have.
+    left: usize,
     columns: Vec<FoundColumn>,
 }
 
@@ -88,6 +89,10 @@ impl Flattening {
                     outline.nulls = nulls(&column);
                 }
                 let Outline { shape, lengths, nulls } = outline;
+                let beside = lengths.as_ref().map_or(0, |lengths| size_of_val(lengths.as_slice()))
+                    + nulls.as_ref().map_or(0, Vec::len);
+                let bytes = size_of_rows(&column, 0, column.len()).saturating_add(beside);
+                self.left = self.left.checked_sub(bytes).ok_or_else(|| too_large(&name))?;
                 let values = tensor(&column, shape)?;
                 self.columns.push(FoundColumn { name, values, lengths, nulls });
                 Ok(())
@@ -103,10 +108,9 @@ impl Flattening {
             let values = list.values().slice(list.value_offsets()[0].as_usize(), list.len() * width);
             return Ok(Padded { values, width, lengths: None });
         }
-        // An element takes four bytes at least while its place is looked up.
         let elements = list.len().saturating_mul(width);
-        if elements.saturating_mul(size_of::<u32>()) > self.most_bytes {
-            return Err(Refused::TooLarge { column: name.to_owned(), most_bytes: self.most_bytes });
+        if padded_size(list, elements) > self.left {
+            return Err(too_large(name));
         }
         let mut places = Vec::with_capacity(elements);
         for row in 0..list.len() {
@@ -126,6 +130,28 @@ struct Padded {
     width: usize,
     /// Where they differ.
     lengths: Option<Vec<u32>>,
+}
+
+fn too_large(column: &str) -> Refused {
+    Refused::TooLarge { column: column.to_owned() }
+}
+
+/// Bytes of the elements of lists that were made as long as the longest, and of what is needed to make them so.
+fn padded_size(list: &ListArray, elements: usize) -> usize {
+    let offsets = list.value_offsets();
+    let (start, end) = (offsets[0].as_usize(), offsets[list.len()].as_usize());
+    let padding = elements.saturating_sub(end - start).saturating_mul(size_of_missing(&list.value_type()));
+    let places = elements.saturating_mul(size_of::<Option<u32>>() + size_of::<u32>());
+    size_of_rows(list.values(), start, end - start).saturating_add(padding).saturating_add(places)
+}
+
+/// Bytes of an element that is not there.
+fn size_of_missing(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().map(|field| size_of_missing(field.data_type())).sum(),
+        DataType::Boolean => 1,
+        number => number.primitive_width().unwrap_or(size_of::<u32>()),
+    }
 }
 
 /// The values, with those of missing structs missing too.

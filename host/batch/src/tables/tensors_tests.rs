@@ -122,7 +122,21 @@ fn a_long_list_does_not_make_all_of_them_long() {
     let rows = RecordBatch::try_from_iter([("scores", column)]).unwrap();
     let refused = columns(&rows, 1_000_000).unwrap_err();
     assert!(matches!(refused, Refused::TooLarge { ref column, .. } if column == "scores"), "{refused:?}");
-    assert!(columns(&rows, 5_000_000).is_ok());
+    assert!(columns(&rows, 17_000_000).is_ok());
+}
+
+#[test]
+fn columns_share_what_there_may_be() {
+    // A long list among short ones in each: 4,000 bytes in the file, 400,000 as a tensor.
+    let lists = (0..100).map(|row| Some(vec![Some(1.0); if row == 50 { 1_000 } else { 0 }]));
+    let column: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(lists));
+    let wide = |count: usize| {
+        RecordBatch::try_from_iter((0..count).map(|number| (format!("c{number}"), column.clone()))).unwrap()
+    };
+    let most_bytes = 4_000_000;
+    assert_eq!(columns(&wide(5), most_bytes).unwrap().len(), 5);
+    let refused = columns(&wide(20), most_bytes).unwrap_err();
+    assert!(matches!(refused, Refused::TooLarge { .. }), "{refused:?}");
 }
 
 #[test]

@@ -4,15 +4,16 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use clap::{Args, Subcommand};
 use modelhost_batch::datasets::DatasetReference;
-use modelhost_batch::tables::{LiveSettings, LiveVersion, Table, TableSettings, TableVersion, WhenStale};
-use modelhost_core::{DatasetName, ModelName, Parameter, TableName, VersionNumber};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use modelhost_batch::tables::{
+    KeyKind, LiveSettings, LiveVersion, Table, TableSettings, TableVersion, WhenStale,
+};
+use modelhost_core::{DatasetName, ModelName, Parameter, TableKey, TableName, VersionNumber};
 use serde::Deserialize;
 use serde_json::Value;
 use ureq::http::Method;
 
+use super::Session;
 use super::models::moment;
-use super::{Session, selector};
 use crate::client::Answer;
 use crate::failure::Failure;
 use crate::table;
@@ -66,8 +67,8 @@ struct Set {
     #[arg(long)]
     model: Option<ModelName>,
     /// The version of that model, by number or alias; by default what is deployed
-    #[arg(long, value_parser = selector, requires = "model", value_name = "VERSION")]
-    model_version: Option<String>,
+    #[arg(long, value_parser = live_version, requires = "model", value_name = "VERSION")]
+    model_version: Option<LiveVersion>,
     /// The table that has the inputs of the model, under the same keys
     #[arg(long, requires = "model", value_name = "TABLE")]
     features: Option<TableName>,
@@ -125,6 +126,18 @@ struct Listing {
 }
 
 #[derive(Deserialize)]
+struct LookedUp {
+    predictions: Vec<Looked>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Looked {
+    Failed { key: Value, error: String },
+    Found(Found),
+}
+
+#[derive(Deserialize)]
 struct Found {
     key: Value,
     source: String,
@@ -133,6 +146,8 @@ struct Found {
     model_version: Option<u64>,
     age_seconds: f64,
     stale: bool,
+    live_error: Option<String>,
+    table_error: Option<String>,
     values: Value,
 }
 
@@ -142,6 +157,15 @@ fn when_stale(text: &str) -> Result<WhenStale, String> {
         "live" => Ok(WhenStale::Live),
         _ => Err("expected serve_stale or live".to_owned()),
     }
+}
+
+/// Digits are a number, everything else an alias.
+fn live_version(text: &str) -> Result<LiveVersion, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let number = text.parse().map_err(|_| "no version has so large a number".to_owned())?;
+        return Ok(LiveVersion::Number(VersionNumber(number)));
+    }
+    text.parse().map(LiveVersion::Alias).map_err(|error: modelhost_core::InvalidName| error.to_string())
 }
 
 /// What is no JSON is a text.
@@ -200,7 +224,7 @@ fn show(table: &TableName, session: &Session) -> Result<(), Failure> {
 fn set(arguments: &Set, session: &Session) -> Result<(), Failure> {
     let live = arguments.model.clone().map(|model| LiveSettings {
         model,
-        version: arguments.model_version.as_deref().and_then(live_version),
+        version: arguments.model_version.clone(),
         features: arguments.features.clone(),
         parameters: arguments.parameter.iter().cloned().collect(),
     });
@@ -214,12 +238,6 @@ fn set(arguments: &Set, session: &Session) -> Result<(), Failure> {
     };
     let path = format!("/v1/predictions/{}", arguments.table);
     session.show(&session.client.send(Method::PUT, &path, &settings, arguments.if_match)?, describe)
-}
-
-/// Typed by a person and checked already: digits are a number.
-fn live_version(text: &str) -> Option<LiveVersion> {
-    let number = text.parse().ok().map(|number| LiveVersion::Number(VersionNumber(number)));
-    number.or_else(|| text.parse().ok().map(LiveVersion::Alias))
 }
 
 fn publish(arguments: &Publish, session: &Session) -> Result<(), Failure> {
@@ -247,12 +265,52 @@ fn roll_back(arguments: &Rollback, session: &Session) -> Result<(), Failure> {
 }
 
 fn get(arguments: &Get, session: &Session) -> Result<(), Failure> {
-    for key in &arguments.keys {
-        let key = utf8_percent_encode(key, NON_ALPHANUMERIC);
-        let answer = session.client.get(&format!("/v1/predictions/{}/{key}", arguments.table))?;
-        session.show(&answer, |answer| Ok(describe_found(&answer.read()?)))?;
+    let Get { table, keys } = arguments;
+    let kind = key_kind(table, session)?;
+    let keys: Vec<TableKey> = keys.iter().map(|key| typed_key(key, kind)).collect::<Result<_, _>>()?;
+    let request = serde_json::json!({ "keys": keys });
+    let path = format!("/v1/predictions/{table}/lookup");
+    let answer = session.client.send(Method::POST, &path, &request, None)?;
+    session.show(&answer, |answer| {
+        let LookedUp { predictions } = answer.read()?;
+        Ok(predictions.iter().map(describe_looked).collect::<Vec<_>>().join("\n\n"))
+    })?;
+    let LookedUp { predictions } = answer.read()?;
+    let failed = predictions.iter().filter(|looked| matches!(looked, Looked::Failed { .. })).count();
+    if failed == 0 {
+        return Ok(());
     }
-    Ok(())
+    Err(Failure::Local(anyhow::anyhow!("{failed} of {} keys have no prediction", predictions.len())))
+}
+
+/// What the keys of a table are; those of its features as long as nothing was published to it.
+fn key_kind(table: &TableName, session: &Session) -> Result<KeyKind, Failure> {
+    let read = |table: &TableName| -> Result<Table, Failure> {
+        session.client.get(&format!("/v1/predictions/{table}"))?.read()
+    };
+    let kind = |table: &Table| table.versions.last().map(|version| version.key_kind);
+    let table = read(table)?;
+    let features = table.settings.live.as_ref().and_then(|live| live.features.as_ref());
+    let of_features = || features.and_then(|features| kind(&read(features).ok()?));
+    Ok(kind(&table).or_else(of_features).unwrap_or(KeyKind::Text))
+}
+
+fn typed_key(text: &str, kind: KeyKind) -> Result<TableKey, Failure> {
+    match kind {
+        KeyKind::Text => Ok(TableKey::Text(text.to_owned())),
+        KeyKind::Integer => text.parse().map(TableKey::Integer).map_err(|_| {
+            Failure::Local(anyhow::anyhow!(
+                "key {text:?} is no whole number: the table has whole numbers as keys"
+            ))
+        }),
+    }
+}
+
+fn describe_looked(looked: &Looked) -> String {
+    match looked {
+        Looked::Found(found) => describe_found(found),
+        Looked::Failed { key, error } => table::properties([("key", shown(key)), ("error", error.clone())]),
+    }
 }
 
 fn describe_found(found: &Found) -> String {
@@ -261,11 +319,13 @@ fn describe_found(found: &Found) -> String {
         (None, version) => format!("{} version {}", found.source, version.unwrap_or_default()),
     };
     let stale = if found.stale { ", stale" } else { "" };
-    let values = found.values.as_object().into_iter().flatten();
-    let values = values.map(|(name, value)| (name.as_str(), shown(value)));
     let head =
         [("key", shown(&found.key)), ("from", format!("{from}, {:.0} s old{stale}", found.age_seconds))];
-    table::properties(head.into_iter().chain(values))
+    let errors = [("not live, because", &found.live_error), ("no table, because", &found.table_error)];
+    let errors = errors.into_iter().filter_map(|(name, error)| Some((name, error.clone()?)));
+    let values = found.values.as_object().into_iter().flatten();
+    let values = values.map(|(name, value)| (name.as_str(), shown(value)));
+    table::properties(head.into_iter().chain(errors).chain(values))
 }
 
 fn shown(value: &Value) -> String {
@@ -301,11 +361,12 @@ fn describe(answer: &Answer) -> Result<String, Failure> {
         ),
         ("keeps", format!("{keep_versions} versions")),
     ]);
-    let header = ["version", "of", "predicted", "published", "by", "keys", "bytes", "columns"];
+    let header =
+        ["version", "of", "predicted", "published", "by", "keys", "bytes", "columns", "licence", "sensitive"];
     Ok(format!("{properties}\n\n{}", table::rows(header, table.versions.iter().map(version_row))))
 }
 
-fn version_row(version: &TableVersion) -> [String; 8] {
+fn version_row(version: &TableVersion) -> [String; 10] {
     let columns: Vec<&str> = version.columns.iter().map(|column| column.name.as_str()).collect();
     [
         version.number.to_string(),
@@ -316,5 +377,21 @@ fn version_row(version: &TableVersion) -> [String; 8] {
         version.rows.to_string(),
         version.bytes.to_string(),
         columns.join(" "),
+        version.card.license.clone().unwrap_or_default(),
+        version.card.sensitive_columns.iter().map(String::as_str).collect::<Vec<_>>().join(" "),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_models_are_numbers_or_aliases() {
+        assert_eq!(live_version("7"), Ok(LiveVersion::Number(VersionNumber(7))));
+        assert_eq!(live_version("champion"), Ok(LiveVersion::Alias("champion".parse().unwrap())));
+        for wrong in ["", "a b", "99999999999999999999"] {
+            assert!(live_version(wrong).is_err(), "{wrong}");
+        }
+    }
 }

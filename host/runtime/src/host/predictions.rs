@@ -7,7 +7,8 @@ use crate::bindings::modelhost::plugin::predictions::{self, Column, Error, Key, 
 use crate::predictions::{FoundColumn, FoundRows, LookupError, MAX_KEYS};
 use crate::state::{CallState, PluginTensor};
 
-/// More keys are looked up on another thread: each may have to wait for the disk, and other calls would wait with it.
+/// More keys are looked up on another thread, and so are those that may have to wait for the disk: other calls would wait
+/// with them.
 const MAX_INLINE_KEYS: usize = 16;
 
 impl predictions::Host for CallState {
@@ -40,7 +41,7 @@ impl CallState {
         };
         let keys: Vec<TableKey> = keys.into_iter().map(TableKey::from).collect();
         let most_bytes = self.tensor_bytes_left();
-        if keys.len() <= MAX_INLINE_KEYS {
+        if keys.len() <= MAX_INLINE_KEYS && tables.is_at_hand(&table, &keys) {
             return Ok(tables.lookup(&table, &keys, most_bytes));
         }
         Ok(tokio::task::spawn_blocking(move || tables.lookup(&table, &keys, most_bytes)).await?)

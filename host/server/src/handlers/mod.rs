@@ -18,6 +18,7 @@ use http::Method;
 use modelhost_core::{ErrorCode, ModelName};
 use modelhost_protocol::Object;
 use modelhost_serving::VersionSelector;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::body::BodyLimits;
@@ -125,7 +126,12 @@ async fn read_json<T: DeserializeOwned>(
 ) -> Result<T, ApiError> {
     let limits = BodyLimits::new(max_bytes, &call.shared.settings);
     let body = call.body.read(limits, &call.shared.budget).await?;
-    let json = if body.bytes.is_empty() { b"{}" } else { body.bytes.as_ref() };
+    parse_json(&body.bytes, what)
+}
+
+/// What a body says. An empty one is `{}`.
+fn parse_json<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, ApiError> {
+    let json = if body.is_empty() { b"{}" } else { body };
     let refused = |reason: &dyn std::fmt::Display| {
         ApiError::new(ErrorCode::InvalidArgument, format!("the body is not {what}: {reason}"))
     };

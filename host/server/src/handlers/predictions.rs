@@ -1,15 +1,22 @@
 //! `/v1/predictions`: tables of what was predicted before, and looking keys up in them.
 
+use std::num::NonZeroU64;
+use std::time::Duration;
+
 use http::StatusCode;
 use modelhost_batch::datasets::DatasetReference;
-use modelhost_batch::tables::{Asked, LiveRequest, MAX_KEYS, Prediction, Table, TableSettings, TableVersion};
+use modelhost_batch::tables::{
+    Answer, Answers, Asked, LiveRequest, MAX_KEYS, Prediction, Table, TableSettings, TableVersion,
+};
 use modelhost_core::{TableKey, TableName, VersionNumber};
-use modelhost_protocol::{InferRequest, decode_request};
+use modelhost_protocol::{Bounded, InferRequest, decode_request};
 use modelhost_serving::RequestOptions;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{read_change, read_json};
+use super::infer::{MAX_INLINE_BYTES, on_another_thread};
+use super::{parse_json, read_change};
+use crate::body::{BodyBudget, BodyLimits, Reservation, WholeBody};
 use crate::error::ApiError;
 use crate::headers::{author, expected_generation};
 use crate::reply::{Reply, json, no_content, with_generation};
@@ -42,16 +49,34 @@ struct RollbackBody {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LookupBody {
-    keys: Vec<TableKey>,
+struct LookupBody<'a> {
+    keys: Bounded<TableKey, MAX_KEYS>,
     /// For the keys in the same places, what to ask the model where the table does not know them.
+    #[serde(default, borrow)]
+    requests: Bounded<Option<&'a RawValue>, MAX_KEYS>,
     #[serde(default)]
-    requests: Vec<Option<Box<RawValue>>>,
+    parameters: LookupParameters,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LookupParameters {
+    /// How long the client waits at most, in microseconds, as in an inference request.
+    timeout: Option<NonZeroU64>,
+}
+
+/// What was asked for, decoded.
+struct Lookup {
+    asked: Vec<Asked>,
+    timeout: Option<Duration>,
+    /// Held until the answer is there, as for an inference request.
+    _reservation: Reservation,
 }
 
 #[derive(Serialize)]
 struct PredictionReply<'a> {
     table: &'a TableName,
+    key: &'a TableKey,
     #[serde(flatten)]
     prediction: &'a Prediction,
 }
@@ -65,8 +90,26 @@ struct LookupReply<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Looked<'a> {
-    Found(&'a Prediction),
-    Missing { key: &'a TableKey, error: &'a str },
+    Found {
+        key: &'a TableKey,
+        #[serde(flatten)]
+        prediction: &'a Prediction,
+    },
+    Failed {
+        key: &'a TableKey,
+        /// The status that the key alone would be answered with.
+        code: u16,
+        error: &'a str,
+    },
+}
+
+impl<'a> From<&'a Answer> for Looked<'a> {
+    fn from(Answer { key, outcome }: &'a Answer) -> Looked<'a> {
+        match outcome {
+            Ok(prediction) => Looked::Found { key, prediction },
+            Err(error) => Looked::Failed { key, code: error.code.http_status(), error: &error.message },
+        }
+    }
 }
 
 /// `GET /v1/predictions`.
@@ -102,7 +145,7 @@ pub(super) async fn delete(call: &Call<'_>) -> Result<Reply, ApiError> {
     Ok(no_content())
 }
 
-/// `POST /v1/predictions/{table}/versions`: makes a version of a dataset the one that answers.
+/// `POST /v1/predictions/{table}/versions`: makes a version of a dataset the one that answers; 200 where it is already.
 pub(super) async fn publish(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let name = table_name(call)?;
     let by = author(&call.parts.headers)?;
@@ -110,8 +153,9 @@ pub(super) async fn publish(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let PublishBody { dataset } = read_change(call, what).await?;
     let (tables, table) = (call.shared.batch.tables().clone(), name.clone());
     let change = async move { tables.publish_reference(&table, dataset.as_ref(), by).await };
-    let version = call.shared.run_to_end(change).await?;
-    Ok(json(StatusCode::CREATED, &PublishReply { table: &name, version: &version }))
+    let published = call.shared.run_to_end(change).await?;
+    let status = if published.is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(json(status, &PublishReply { table: &name, version: &published.version }))
 }
 
 /// `POST /v1/predictions/{table}/rollback`.
@@ -131,32 +175,42 @@ pub(super) async fn prediction(call: &Call<'_>) -> Result<Reply, ApiError> {
     let name = table_name(call)?;
     let tables = call.shared.batch.tables();
     let key = tables.key_of_text(&name, call.route.item())?;
-    let answers = tables.look_up(&name, vec![Asked { key, request: None }]).await?;
-    let answer = answers.into_iter().next();
-    let prediction = answer.ok_or_else(|| ApiError::internal("one key has no answer"))??;
-    Ok(json(StatusCode::OK, &PredictionReply { table: &name, prediction: &prediction }))
+    let answers = tables.look_up(&name, vec![Asked { key, request: None }], None).await?;
+    let answer = answers.iter().next().ok_or_else(|| ApiError::internal("one key has no answer"))?;
+    let prediction = answer.outcome.as_ref().map_err(|error| ApiError::from(error.clone()))?;
+    Ok(json(StatusCode::OK, &PredictionReply { table: &name, key: &answer.key, prediction }))
 }
 
 /// `POST /v1/predictions/{table}/lookup`: many keys, each answered on its own.
 pub(super) async fn look_up(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let name = table_name(call)?;
-    let what = "a lookup such as {\"keys\": [\"ada\", \"bob\"]}";
-    let most_bytes = call.shared.settings.max_body_bytes;
-    let LookupBody { keys, requests } = read_json(call, what, most_bytes).await?;
-    let asked = asked(&keys, requests)?;
-    let answers = call.shared.batch.tables().look_up(&name, asked).await?;
-    let looked = keys.iter().zip(&answers).map(|(key, answer)| match answer {
-        Ok(prediction) => Looked::Found(prediction),
-        Err(error) => Looked::Missing { key, error: &error.message },
-    });
-    Ok(json(StatusCode::OK, &LookupReply { table: &name, predictions: looked.collect() }))
+    let Lookup { asked, timeout, _reservation } = read_lookup(call).await?;
+    let answers = call.shared.batch.tables().look_up(&name, asked, timeout).await?;
+    if answers.bytes() <= MAX_INLINE_BYTES {
+        return Ok(lookup_reply(&name, &answers));
+    }
+    on_another_thread(move || Ok(lookup_reply(&name, &answers))).await
 }
 
-fn asked(keys: &[TableKey], requests: Vec<Option<Box<RawValue>>>) -> Result<Vec<Asked>, ApiError> {
-    if keys.len() > MAX_KEYS {
-        let message = format!("{} keys were looked up at once: at most {MAX_KEYS} are allowed", keys.len());
-        return Err(ApiError::invalid(message));
+fn lookup_reply(table: &TableName, answers: &Answers) -> Reply {
+    json(StatusCode::OK, &LookupReply { table, predictions: answers.iter().map(Looked::from).collect() })
+}
+
+async fn read_lookup(call: &mut Call<'_>) -> Result<Lookup, ApiError> {
+    let limits = BodyLimits::new(call.shared.settings.max_body_bytes, &call.shared.settings);
+    let budget = call.shared.budget.clone();
+    let body = call.body.read(limits, &budget).await?;
+    if body.bytes.len() <= MAX_INLINE_BYTES {
+        return decode_lookup(body, &budget);
     }
+    on_another_thread(move || decode_lookup(body, &budget)).await
+}
+
+fn decode_lookup(body: WholeBody, budget: &BodyBudget) -> Result<Lookup, ApiError> {
+    let WholeBody { bytes, mut reservation } = body;
+    let what = "a lookup such as {\"keys\": [\"ada\", \"bob\"]}";
+    let LookupBody { keys: Bounded(keys), requests: Bounded(requests), parameters } =
+        parse_json(&bytes, what)?;
     if !requests.is_empty() && requests.len() != keys.len() {
         return Err(ApiError::invalid(format!(
             "requests has {} entries for {} keys: expected one for each, null where there is none",
@@ -164,12 +218,18 @@ fn asked(keys: &[TableKey], requests: Vec<Option<Box<RawValue>>>) -> Result<Vec<
             keys.len()
         )));
     }
-    let requests = requests.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
-    let one = |(key, request): (&TableKey, Option<Option<Box<RawValue>>>)| {
-        let request = request.flatten().map(|request| live_request(key, &request)).transpose()?;
-        Ok(Asked { key: key.clone(), request })
-    };
-    keys.iter().zip(requests).map(one).collect()
+    let mut tensor_bytes = 0_usize;
+    let mut asked = Vec::with_capacity(keys.len());
+    let mut requests = requests.into_iter();
+    for key in keys {
+        let request = requests.next().flatten().map(|request| live_request(&key, request)).transpose()?;
+        let inputs = request.iter().flat_map(|request| &request.inputs);
+        tensor_bytes = inputs.fold(tensor_bytes, |sum, (_, tensor)| sum.saturating_add(tensor.data().len()));
+        reservation.extend_to(tensor_bytes, budget)?;
+        asked.push(Asked { key, request });
+    }
+    let timeout = parameters.timeout.map(|microseconds| Duration::from_micros(microseconds.get()));
+    Ok(Lookup { asked, timeout, _reservation: reservation })
 }
 
 /// An inference request, of which the table's model is asked.

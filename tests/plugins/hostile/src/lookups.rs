@@ -58,6 +58,14 @@ pub fn collect(amount: usize) {
     }
 }
 
+/// One after the other, of few keys and of many, until somebody puts an end to it.
+pub fn forever() {
+    loop {
+        let _ = lookup(TABLE, &[text("small")]);
+        let _ = lookup(TABLE, &vec![text("small"); 1_000]);
+    }
+}
+
 /// The same text as a key, over and over, as many MiB as are asked for.
 pub fn long_keys(amount: usize) {
     let key = "k".repeat(1 << 20);

@@ -59,6 +59,11 @@ impl Columns {
         &self.schema
     }
 
+    /// Whether keys are whole numbers; else they are strings.
+    pub(in super::super) fn has_integer_keys(&self) -> bool {
+        self.schema.field(0).data_type() == &DataType::Int64
+    }
+
     /// Rows of the dataset as rows of the table.
     ///
     /// # Errors

@@ -33,7 +33,8 @@ pub(in super::super) struct TableFile {
 struct Batch {
     block: Block,
     entry: BatchEntry,
-    rows: OnceLock<Result<RecordBatch, Damaged>>,
+    /// Once it was read and checked.
+    rows: OnceLock<RecordBatch>,
 }
 
 /// Where a row is.
@@ -65,8 +66,10 @@ impl TableFile {
         if found != bytes {
             return Err(Damaged::because(format!("it has {found} bytes, {bytes} were written")));
         }
-        // SAFETY: the file lies in the data folder, which only this user's host writes and which is locked; it got to
-        // its place whole, by a rename, and is never written again, only unlinked, which leaves the map as it is.
+        // SAFETY: the bytes of a map must not change while it is borrowed. The file lies in the data folder, which only
+        // this host writes and which is locked; it got to its place whole, by a rename, and is never written again, only
+        // unlinked, which leaves the map as it is. That nobody else writes to the folder, and that the disk gives back the
+        // same page when it is read again, cannot be proved here: the operator has to see to it, as docs/predictions.md says.
         let map = unsafe { Mmap::map(&file) }.map_err(Damaged::because)?;
         TableFile::of_bytes(Bytes::from_owner(map), checksum)
     }
@@ -109,13 +112,21 @@ impl TableFile {
     /// # Errors
     /// [`Damaged`].
     pub(in super::super) fn find(&self, key: &TableKey) -> Result<Option<Place>, Damaged> {
-        let Some(batch) = self.batches.partition_point(|batch| batch.entry.first_key <= *key).checked_sub(1)
-        else {
-            return Ok(None);
-        };
+        let Some(batch) = self.batch_of(key) else { return Ok(None) };
         let rows = self.batch(batch)?;
         let keys = KeyColumn::new(rows.column(0)).ok_or_else(|| Damaged::because("its keys are none"))?;
         Ok(keys.find(key).map(|row| Place { batch, row }))
+    }
+
+    /// Whether a key is looked for without a batch being read and checked first.
+    pub(in super::super) fn is_at_hand(&self, key: &TableKey) -> bool {
+        let batch = self.batch_of(key).and_then(|batch| self.batches.get(batch));
+        batch.is_none_or(|batch| batch.rows.get().is_some())
+    }
+
+    /// The batch that a key is in, if it is in any.
+    fn batch_of(&self, key: &TableKey) -> Option<usize> {
+        self.batches.partition_point(|batch| batch.entry.first_key <= *key).checked_sub(1)
     }
 
     /// The rows of a batch that a place names.
@@ -124,7 +135,19 @@ impl TableFile {
     /// [`Damaged`].
     pub(in super::super) fn batch(&self, index: usize) -> Result<&RecordBatch, Damaged> {
         let batch = self.batches.get(index).ok_or_else(|| Damaged::because("a batch is missing"))?;
-        batch.rows.get_or_init(|| self.decode(batch)).as_ref().map_err(Clone::clone)
+        if let Some(rows) = batch.rows.get() {
+            return Ok(rows);
+        }
+        let rows = self.decode(batch)?;
+        Ok(batch.rows.get_or_init(|| rows))
+    }
+
+    /// Reads and checks all batches, without keeping them.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub(in super::super) fn verify(&self) -> Result<(), Damaged> {
+        self.batches.iter().try_for_each(|batch| self.decode(batch).map(|_| ()))
     }
 
     fn decode(&self, batch: &Batch) -> Result<RecordBatch, Damaged> {
@@ -160,7 +183,7 @@ fn range(block: &Block) -> Option<Range<usize>> {
 
 /// Where the last batch ends; without any, where the file begins.
 fn end_of_batches(footer: &Footer<'_>) -> Option<usize> {
-    match footer.recordBatches()?.iter().last() {
+    match footer.recordBatches()?.iter().next_back() {
         Some(block) => Some(range(block)?.end),
         None => Some(0),
     }
