@@ -86,6 +86,12 @@ impl Shared {
     fn publish(&self, new: NewVersion) -> Result<Published, Error> {
         check(&new)?;
         let files = new.files.iter().map(located).collect::<Result<Vec<_>, Error>>()?;
+        // The disk may take its time: nobody else has to wait meanwhile.
+        for file in &new.files {
+            if let Origin::Local { path, .. } = &file.origin {
+                File::open(path).and_then(|file| file.sync_all())?;
+            }
+        }
         let version = DatasetVersion {
             number: VersionNumber(0),
             created: Timestamp::now(),
@@ -112,6 +118,7 @@ impl Shared {
                 self.place(path, digest, version.format)?;
             }
         }
+        durable::sync_dir(&self.folder)?;
         match self.catalogue.add(version) {
             Ok(version) => Ok(Published { version, created: true }),
             Err(error) => {
@@ -124,15 +131,13 @@ impl Shared {
         }
     }
 
-    /// A second name for the file, under its digest, durably.
+    /// A second name for the file, under its digest.
     fn place(&self, path: &Path, digest: &Digest, format: DataFormat) -> Result<(), Error> {
         let target = self.stored_path(digest, format);
-        File::open(path).and_then(|file| file.sync_all())?;
         match fs::hard_link(path, &target) {
             // The same bytes are there already.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error.into()),
-            Ok(()) => Ok(durable::sync_dir(&self.folder)?),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
+            _ => Ok(()),
         }
     }
 }
