@@ -6,6 +6,9 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
+/// What names of columns begin with that jobs make for themselves.
+pub(crate) const RESERVED: char = '\u{1}';
+
 /// The columns of a dataset, in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -57,6 +60,11 @@ impl DatasetSchema {
             let Column { name, data_type, .. } = column;
             if name.is_empty() {
                 return Some(format!("column {} has no name", index + 1));
+            }
+            if name.starts_with(RESERVED) {
+                return Some(format!(
+                    "column {name:?} begins with {RESERVED:?}, which no name of a column may"
+                ));
             }
             if self.columns.iter().skip(index + 1).any(|other| other.name == *name) {
                 return Some(format!("column {name:?} comes twice"));
@@ -123,6 +131,8 @@ mod tests {
         let mut twice = schema(vec![DataType::Int64, DataType::Utf8]);
         twice.columns[1].name = "c0".to_owned();
         assert_eq!(twice.problem().as_deref(), Some("column \"c0\" comes twice"));
+        twice.columns[1].name = "\u{1}row".to_owned();
+        assert!(twice.problem().is_some_and(|problem| problem.contains("no name of a column may")));
         twice.columns[1].name = String::new();
         assert_eq!(twice.problem().as_deref(), Some("column 2 has no name"));
     }
