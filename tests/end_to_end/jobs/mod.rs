@@ -2,6 +2,7 @@
 //! happens in between.
 
 mod formats;
+mod interrupted;
 mod kills;
 mod poisoned;
 mod predictions;
@@ -47,6 +48,24 @@ fn job(host: &Host, id: u64) -> Value {
 /// Does something with a job.
 fn change(host: &Host, id: u64, what: &str) -> Response {
     host.send(&Request::post(format!("/v1/jobs/{id}/{what}"), []))
+}
+
+/// Rows for the plugin that fails where a row's text says so: `id`, `x` and `text`.
+fn numbers(rows: usize, fields: impl Fn(usize) -> String) -> String {
+    let line = |id: usize| format!("{id},{}", fields(id));
+    format!("id,x,text\n{}\n", (0..rows).map(line).collect::<Vec<_>>().join("\n"))
+}
+
+/// A job that asks the plugin that fails where a row's text says so about a dataset with the key `id`.
+fn selective_job(dataset: &str, output: &str) -> Value {
+    json!({
+        "dataset": dataset, "model": "selective", "output": { "dataset": output }, "key": "id", "share_percent": 100,
+    })
+}
+
+/// A host with that plugin.
+fn with_selective(host: &Host) {
+    host.deploy_new("selective", &artifacts::test_plugin("selective"));
 }
 
 /// The job once it is in one of these states.
@@ -113,6 +132,8 @@ fn income_job(dataset: &str, output: &str) -> Value {
     let or_unknown = |column: &str| json!({ "column": column, "if_null": "?" });
     json!({
         "dataset": dataset, "model": "income", "output": { "dataset": output }, "key": "id",
+        // Several pieces at once, whatever machine this is.
+        "share_percent": 100,
         "inputs": {
             "workclass": or_unknown("workclass"),
             "occupation": or_unknown("occupation"),

@@ -1,7 +1,9 @@
 //! Rows that fail are told, each with its own reason, and no others with them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use arrow::array::{RecordBatch, StringArray};
 use modelhost_tests::host::{Host, Setup};
 use modelhost_tests::{artifacts, table};
 use serde_json::{Value, json};
@@ -34,7 +36,7 @@ fn poisoned() -> String {
 fn specification() -> Value {
     json!({
         "dataset": "numbers", "model": "selective", "output": { "dataset": "doubled" }, "key": "id",
-        "on_error": "skip",
+        "on_error": "skip", "share_percent": 100,
     })
 }
 
@@ -75,6 +77,37 @@ fn exactly_the_poisoned_rows_fail() {
     let values = table::singles(&predicted, "y");
     let fine: Vec<f32> = (0..ROWS).filter(|row| way(*row).is_none()).map(|row| 2.0 * row as f32).collect();
     assert_eq!(values, fine);
+}
+
+#[test]
+fn exactly_the_poisoned_rows_of_a_parquet_file_fail() {
+    let host = Host::start();
+    super::with_selective(&host);
+    let rows: Vec<(Option<String>, String)> = (0..ROWS)
+        .map(|row| match way(row) {
+            Some((_, fields)) => {
+                let (x, text) = fields.split_once(',').unwrap();
+                (Some(x).filter(|x| !x.is_empty()).map(str::to_owned), text.to_owned())
+            }
+            None => (Some(row.to_string()), "fine".to_owned()),
+        })
+        .collect();
+    let columns: [(&str, arrow::array::ArrayRef); 3] = [
+        ("id", Arc::new((0..ROWS).map(|row| Some(format!("k{row}"))).collect::<StringArray>())),
+        ("x", Arc::new(rows.iter().map(|(x, _)| x.clone()).collect::<StringArray>())),
+        ("text", Arc::new(rows.iter().map(|(_, text)| Some(text.clone())).collect::<StringArray>())),
+    ];
+    let rows = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)));
+    put(&host, "numbers", "application/vnd.apache.parquet", table::to_parquet(&[rows.unwrap()], 3_000));
+    let done = run(&host, &specification());
+    let failed = errors(&host, done["id"].as_u64().unwrap());
+    let expected: BTreeMap<usize, &str> = (0..ROWS).filter_map(|row| Some((row, way(row)?.0))).collect();
+    let found: BTreeMap<usize, &str> = failed
+        .iter()
+        .map(|row| (row["row"].as_u64().unwrap() as usize, row["code"].as_str().unwrap()))
+        .collect();
+    assert_eq!(found, expected);
+    assert_eq!((&done["rows"]["failed"], &done["rows"]["filtered"]), (&json!(ROWS / 100), &json!(0)));
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! What cannot be is refused with one sentence before a job exists; what turns out on the way ends the job with one.
 
-use modelhost_tests::host::{Host, Setup};
+use modelhost_tests::host::{Host, Setup, wait_until};
 use modelhost_tests::{artifacts, table};
 use serde_json::{Value, json};
 
 use super::{ask, errors, income_job, job, left_behind, put, start, wait_for, with_income};
+use modelhost_tests::http::Request;
+use modelhost_tests::inference::to;
 
 #[test]
 fn what_does_not_fit_together_is_refused_before_there_is_a_job() {
@@ -12,6 +14,7 @@ fn what_does_not_fit_together_is_refused_before_there_is_a_job() {
     with_income(&host);
     put(&host, "census", "application/vnd.apache.parquet", table::repeated_census(1_000));
     put(&host, "other", "text/csv", "a,b\n1,x\n");
+    host.send(&Request::put("/v1/predictions/people", &json!({ "key": "person" }))).expect(201);
     put(
         &host,
         "texts",
@@ -51,11 +54,20 @@ fn what_does_not_fit_together_is_refused_before_there_is_a_job() {
         (with("max_failed_share", json!(0.5)), 400, "\"skip\""),
         (with("on_error", json!("ignore")), 400, "on_error"),
         (with("nonsense", json!(1)), 400, "nonsense"),
+        (with("columns", json!(["age AS \"\u{1}row\""])), 400, "which numbers rows"),
+        (with("output", json!({ "dataset": "scores", "table": "nothing" })), 404, "nothing"),
+        (
+            with("output", json!({ "dataset": "scores", "table": "people" })),
+            422,
+            "table people cannot take the output: key column \"person\" is not in the dataset: it has id, label, probability",
+        ),
         (income_job("other", "scores"), 400, "which is not there"),
     ];
     for (specification, status, sentence) in cases {
         let refused = ask(&host, &specification).error(status);
         assert!(refused.contains(sentence), "{refused}\n{specification}");
+        let tried = host.send(&to("/v1/jobs?dry_run=true", &specification)).error(status);
+        assert_eq!(tried, refused, "{specification}");
     }
     let mut mistyped = income_job("texts", "scores");
     mistyped.as_object_mut().unwrap().remove("key");
@@ -139,7 +151,79 @@ fn a_full_disk_ends_the_job_which_goes_on_when_there_is_room() {
         (&json!("succeeded"), &json!(300_000)),
         "{done}"
     );
+    // Nothing is lost and nothing twice, whatever was half written when the disk was full.
+    let files = super::version_of(&host, &done)["files"].as_array().unwrap().clone();
+    let rows: Vec<String> = files.iter().flat_map(|file| rows_of_csv(&host.data_dir(), file)).collect();
+    let expected = (0..300_000_u32)
+        .map(|row| format!("{row},t{},{:?}", row.wrapping_mul(2_654_435_761), 2.0 * row as f32));
+    assert!(rows.iter().map(String::as_str).eq(expected.collect::<Vec<_>>().iter().map(String::as_str)));
     assert_eq!(job(&host, id)["error"], Value::Null);
+}
+
+/// The rows of a file of a dataset.
+fn rows_of_csv(data_dir: &std::path::Path, file: &Value) -> Vec<String> {
+    let digest = file["digest"].as_str().unwrap().trim_start_matches("sha256:");
+    let text = std::fs::read_to_string(data_dir.join("datasets").join(format!("{digest}.csv"))).unwrap();
+    text.lines().skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn rows_that_are_gone_when_a_job_goes_on_end_it() {
+    let host = Host::start();
+    host.deploy_new("selective", &artifacts::test_plugin("selective"));
+    let rows = 200_000;
+    let line = |row: u32| json!({ "id": row, "x": row, "text": "fine" }).to_string();
+    let text = (0..rows).map(line).collect::<Vec<_>>().join("\n");
+    put(&host, "numbers", "application/jsonl", text.as_str());
+    let mut specification = super::selective_job("numbers", "doubled");
+    // With a condition, rows that are gone could be taken for rows that are not wanted.
+    specification["where"] = json!("id >= 0");
+    let id = start(&host, &specification);
+    wait_until("some rows are done", || job(&host, id)["rows_done"].as_u64().unwrap_or(0) > 1_000);
+    assert_eq!(super::change(&host, id, "pause").expect(200)["state"], "paused");
+    let file = host.get("/v1/datasets/numbers/versions/1").expect(200)["files"][0].clone();
+    let digest = file["digest"].as_str().unwrap().trim_start_matches("sha256:");
+    let path = host.data_dir().join("datasets").join(format!("{digest}.jsonl"));
+    // A line near the end is blank now, and the file as long as before.
+    let gone = line(rows - 10);
+    std::fs::write(&path, text.replace(&gone, &" ".repeat(gone.len()))).unwrap();
+    super::change(&host, id, "resume").expect(200);
+    let failed = wait_for(&host, id, &["succeeded", "failed"]);
+    let reason = failed["error"].as_str().unwrap_or_default();
+    let name = file["name"].as_str().unwrap();
+    assert!(reason.contains(name) && reason.contains("from row 199999"), "{failed}");
+    host.get("/v1/datasets/doubled").error(404);
+}
+
+#[test]
+fn an_output_has_no_more_files_than_a_dataset_may() {
+    let host = Setup::new().set("batch.max_dataset_files", 2).start();
+    host.deploy_new("selective", &artifacts::test_plugin("selective"));
+    put(&host, "numbers", "text/csv", super::numbers(3 * 65_536, |id| format!("{id},fine")));
+    let id = start(&host, &super::selective_job("numbers", "doubled"));
+    let failed = wait_for(&host, id, &["succeeded", "failed"]);
+    let expected = "the output would have 3 files or more: batch.max_dataset_files allows 2";
+    assert_eq!(failed["error"], expected, "{failed}");
+}
+
+#[test]
+fn a_table_that_does_not_take_the_rows_leaves_them_where_they_are() {
+    let host = Host::start();
+    host.deploy_new("selective", &artifacts::test_plugin("selective"));
+    host.send(&Request::put("/v1/predictions/doubles", &json!({ "key": "id" }))).expect(201);
+    // A key that two rows have.
+    put(&host, "numbers", "text/csv", "id,x,text\n1,1,fine\n1,2,fine\n");
+    let mut specification = super::selective_job("numbers", "doubled");
+    specification["output"]["table"] = json!("doubles");
+    let id = start(&host, &specification);
+    let failed = wait_for(&host, id, &["succeeded", "failed"]);
+    let reason = failed["error"].as_str().unwrap_or_default();
+    assert!(
+        reason.starts_with("the predictions are doubled@1, which table doubles does not take: "),
+        "{failed}"
+    );
+    assert_eq!(failed["output"], "doubled@1", "{failed}");
+    assert_eq!(host.get("/v1/datasets/doubled/versions/1").expect(200)["rows"], 2);
 }
 
 struct Unmount(std::path::PathBuf);

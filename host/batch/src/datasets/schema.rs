@@ -15,6 +15,8 @@ const MAX_NAME_BYTES: usize = 1 << 10;
 const MAX_TYPE_BYTES: usize = 64 << 10;
 /// Deepest nesting of types. Who reads their notation, or compares them, calls itself for each level.
 const MAX_TYPE_DEPTH: usize = 32;
+/// What names of columns begin with that jobs make for themselves.
+pub(crate) const RESERVED: char = '\u{1}';
 
 /// The columns of a dataset, in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +77,11 @@ impl DatasetSchema {
             if name.len() > MAX_NAME_BYTES {
                 let number = index + 1;
                 return Some(format!("the name of column {number} is longer than {MAX_NAME_BYTES} bytes"));
+            }
+            if name.starts_with(RESERVED) {
+                return Some(format!(
+                    "column {name:?} begins with {RESERVED:?}, which no name of a column may"
+                ));
             }
             if !names.insert(name) {
                 return Some(format!("column {name:?} comes twice"));
@@ -221,6 +228,8 @@ mod tests {
         let mut twice = schema(vec![DataType::Int64, DataType::Utf8]);
         twice.columns[1].name = "c0".to_owned();
         assert_eq!(twice.problem().as_deref(), Some("column \"c0\" comes twice"));
+        twice.columns[1].name = "\u{1}row".to_owned();
+        assert!(twice.problem().is_some_and(|problem| problem.contains("no name of a column may")));
         twice.columns[1].name = String::new();
         assert_eq!(twice.problem().as_deref(), Some("column 2 has no name"));
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::fault::FailedRow;
-use super::planning::{Planned, Planner};
+use super::planning::{Needed, Planned, Planner};
 use super::reading::Piece;
 use super::record::ResolvedModel;
 use super::specification::JobSpecification;
@@ -63,7 +63,8 @@ impl Planner {
     /// As planning a job; and what the first rows meet that none of them is to blame for.
     pub(crate) async fn dry_run(&self, specification: &JobSpecification) -> Result<DryRun, Error> {
         let (dataset, model) = self.resolve(specification).await?;
-        let _holds = self.hold(&dataset, &model, "a dry run").await?;
+        let _holds =
+            self.hold(Needed { dataset: &dataset, model: &model, earlier: None }, "a dry run").await?;
         let small = JobSpecification {
             batch_size: specification
                 .batch_size

@@ -1,33 +1,42 @@
 //! A job at work: pieces of splits are read, scored and committed as parts, several at a time, until none is left.
 //! Knows parts and progress; what a job is called and what is recorded about it is the business of others.
+//!
+//! A piece goes through three stages that do not wait for each other: a task reads ahead, a task for each batch scores
+//! it, and a thread writes (`writing`). What is between them is bounded, and in the order of the rows.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use futures_util::StreamExt as _;
-use modelhost_core::ErrorCode;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use modelhost_registry::durable;
 use modelhost_serving::Error;
-use parking_lot::Mutex;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::fault::FailedRow;
-use super::parts::{Part, Parts, UnfinishedPart};
+use super::parts::Parts;
 use super::planning::Planned;
-use super::progress::{Pending, Progress};
+use super::progress::Progress;
+use super::publishing::check_files;
 use super::reading::{Piece, Plan};
 use super::record::SplitCounts;
 use super::scoring::{Scored, row_number};
-use super::specification::ErrorPolicy;
+use super::writing::{Unreadable, Writer, too_many_failed};
 
 const PLAN: &str = "plan.json";
 
 /// A part is committed after this long even where its piece has more rows, so that little is lost where rows are slow.
 const COMMIT_AFTER: Duration = Duration::from_secs(10);
+/// Once the job has worked for long, a part is committed after this share of that, so that a job of days does not end in
+/// tens of thousands of files.
+const COMMIT_AFTER_SHARE: u32 = 100;
+/// How often it is looked whether it is time to.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A job at work.
 pub(crate) struct Execution {
@@ -39,6 +48,16 @@ pub(crate) struct Execution {
     pub(crate) stop: CancellationToken,
     /// The rows that it has to answer for, in order, where not all.
     pub(crate) only: Option<Vec<u64>>,
+    pub(crate) haste: Haste,
+    /// Files that its output may have.
+    pub(crate) most_files: usize,
+}
+
+/// How soon parts are committed.
+pub(crate) struct Haste {
+    began: Instant,
+    /// The first part is committed at once: earlier attempts ended before they had committed one.
+    is_urgent: AtomicBool,
 }
 
 /// How work ended that did not fail.
@@ -50,15 +69,35 @@ pub(crate) enum Ended {
     Stopped,
 }
 
+/// What became of a batch, and the number of its last row where it has one.
+type ScoredBatch = (Scored, Option<u64>);
+
+impl Haste {
+    /// That of a job that begins to work.
+    pub(crate) fn new(is_urgent: bool) -> Haste {
+        Haste { began: Instant::now(), is_urgent: AtomicBool::new(is_urgent) }
+    }
+}
+
 impl Execution {
     /// Works until every row is committed.
     ///
     /// # Errors
     /// What no row is to blame for, or too many rows that failed.
     pub(crate) async fn run(self: Arc<Self>) -> Result<Ended, Error> {
-        let plan = self.plan().await?;
-        let parts = Parts::open(parts_folder(&self.folder))?;
-        let committed = parts.committed()?;
+        let plan = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Ok(Ended::Stopped),
+            plan = self.plan() => plan?,
+        };
+        check_files(plan.splits.len(), self.most_files)?;
+        let parts = parts_folder(&self.folder);
+        let opened = tokio::task::spawn_blocking(move || {
+            let parts = Parts::open(parts)?;
+            let committed = parts.committed()?;
+            Ok::<_, Error>((parts, committed))
+        });
+        let (parts, committed) = opened.await??;
         let done: BTreeMap<u64, u64> =
             committed.values().map(|part| (part.first_row, part.end_row)).collect();
         let left = plan.left(&done);
@@ -66,7 +105,10 @@ impl Execution {
         let splits = SplitCounts { total: splits, done: splits - splits_of(&left) };
         self.progress.begin(plan.counted_rows(), splits, committed.values());
         let allowed = self.planned.specification.failures_allowed(plan.counted_rows());
-        self.check_failures(allowed, None)?;
+        let failed = self.progress.failed();
+        if failed > allowed {
+            return Err(too_many_failed(failed, allowed, None));
+        }
         self.clone().work(left, parts, allowed).await
     }
 
@@ -77,8 +119,7 @@ impl Execution {
         loop {
             while working.len() < self.pieces_at_once() && !self.stop.is_cancelled() {
                 let Some(piece) = pieces.next() else { break };
-                let (execution, parts) = (self.clone(), parts.clone());
-                working.spawn(async move { execution.piece(piece, parts, allowed).await });
+                working.spawn(self.clone().piece(piece, parts.clone(), allowed));
             }
             match working.join_next().await {
                 None => break,
@@ -96,15 +137,34 @@ impl Execution {
         outcome.map(|ended| if is_stopped { Ended::Stopped } else { ended })
     }
 
-    /// While one piece waits for the disk, another one can go on. More would only be committed later.
+    /// While one piece waits for the disk, another one goes on. More are for machines on which one cannot be read as fast
+    /// as the calls are.
     fn pieces_at_once(&self) -> usize {
-        self.planned.scorer.parallelism().clamp(1, 2)
+        self.planned.scorer.parallelism().div_ceil(2).max(2)
+    }
+
+    /// Batches of a piece that are being scored. One more than there are calls for is made ready meanwhile.
+    fn batches_at_once(&self) -> usize {
+        self.planned.scorer.parallelism().div_ceil(self.pieces_at_once()) + 1
+    }
+
+    /// How long a part is written before it is committed.
+    pub(super) fn commit_after(&self) -> Duration {
+        if self.haste.is_urgent.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        COMMIT_AFTER.max(self.haste.began.elapsed() / COMMIT_AFTER_SHARE)
+    }
+
+    /// A part is committed.
+    pub(super) fn committed(&self) {
+        self.haste.is_urgent.store(false, Ordering::Relaxed);
     }
 
     /// The splits, as they were planned when the job began.
     async fn plan(&self) -> Result<Plan, Error> {
         let path = self.folder.join(PLAN);
-        match std::fs::read(&path) {
+        match tokio::fs::read(&path).await {
             Ok(bytes) => return serde_json::from_slice(&bytes).map_err(Error::internal),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
@@ -115,69 +175,103 @@ impl Execution {
             None => plan,
         };
         let bytes = serde_json::to_vec(&plan).map_err(Error::internal)?;
-        write_whole(&path, &bytes)?;
+        tokio::task::spawn_blocking(move || write_whole(&path, &bytes)).await??;
         Ok(plan)
     }
 
-    async fn piece(&self, piece: Piece, parts: Parts, allowed: u64) -> Result<Ended, Error> {
-        let Planned { source, query, scorer, .. } = &self.planned;
-        let unreadable = Arc::new(Mutex::new(Vec::new()));
-        let rows = source.read(&piece).await?;
-        let wanted = scorer.columns();
-        let batches = query.run(rows, source.batch_schema(), &wanted, unreadable.clone()).await?;
-        let score = |batch: Result<RecordBatch, Error>| async move {
-            let batch = batch?;
-            let last = batch.num_rows().checked_sub(1).map(|last| row_number(&batch, last));
-            Ok::<_, Error>((last, scorer.score(&batch).await?))
+    async fn piece(self: Arc<Self>, piece: Piece, parts: Parts, allowed: u64) -> Result<Ended, Error> {
+        let unreadable = Unreadable::default();
+        let writer = Writer::begin(self.clone(), piece.clone(), parts, unreadable.clone(), allowed);
+        let scored = self.score(&piece, unreadable, &writer).await;
+        // Whatever ended it, what it has come to is committed, and nothing is written any more afterwards.
+        let written = writer.end(matches!(scored, Ok(Ended::Complete))).await;
+        let ended = scored?;
+        written.map(|()| ended)
+    }
+
+    /// Gives the rows of a piece to the writer, until there are no more.
+    async fn score(
+        self: &Arc<Self>,
+        piece: &Piece,
+        unreadable: Unreadable,
+        writer: &Writer,
+    ) -> Result<Ended, Error> {
+        let batches = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Ok(Ended::Stopped),
+            batches = self.read(piece, unreadable) => batches?,
         };
-        let mut scored = batches.map(score).buffered(scorer.parallelism());
-        let mut writing = Writing::begin(self, &piece, parts, unreadable)?;
+        let score = |batch| {
+            let task = AbortOnDropHandle::new(tokio::spawn(self.clone().score_batch(batch)));
+            async move { task.await? }
+        };
+        let mut scored = read_ahead(batches).map(score).buffered(self.batches_at_once());
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
         loop {
             let next = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => {
-                    writing.commit_so_far()?;
-                    return Ok(Ended::Stopped);
-                }
+                () = self.stop.cancelled() => return Ok(Ended::Stopped),
                 next = scored.next() => next,
+                _ = look.tick() => {
+                    writer.look();
+                    continue;
+                }
             };
-            let Some(next) = next else { break };
-            let (last, rows) = next?;
-            if let Some(last) = last {
-                writing.add(rows, last + 1)?;
+            let Some(next) = next else { return Ok(Ended::Complete) };
+            if let (rows, Some(last)) = next?
+                && !writer.add(rows, last + 1).await
+            {
+                // The writer says why.
+                return Ok(Ended::Stopped);
             }
-            self.check_failures(allowed, Some(&mut writing))?;
         }
-        writing.add_rest()?;
-        self.check_failures(allowed, Some(&mut writing))?;
-        writing.finish()?;
-        if piece.end_row == piece.split.first_row + piece.split.rows {
-            self.progress.split_done();
-        }
-        Ok(Ended::Complete)
     }
 
-    /// Ends the job where too many rows failed. Where some may fail, what is written is committed before, so that the
-    /// reasons can be read.
-    fn check_failures(&self, allowed: u64, writing: Option<&mut Writing<'_>>) -> Result<(), Error> {
-        let failed = self.progress.failed();
-        if failed <= allowed {
-            return Ok(());
-        }
-        let example = writing.as_ref().and_then(|writing| writing.newest_failure.clone());
-        if let (Some(writing), ErrorPolicy::Skip) = (writing, self.planned.specification.on_error) {
-            writing.commit_so_far()?;
-        }
-        let example = match example {
-            Some(row) => format!("row {} failed: {}", row.row, row.reason),
-            None => "its errors say why".to_owned(),
-        };
-        let message = match self.planned.specification.on_error {
-            ErrorPolicy::Fail => example,
-            ErrorPolicy::Skip => format!("{failed} rows failed, and {allowed} may: {example}"),
-        };
-        Err(Error::new(ErrorCode::Unprocessable, message))
+    /// The wanted rows of a piece, with the columns that they are scored by.
+    async fn read(
+        &self,
+        piece: &Piece,
+        unreadable: Unreadable,
+    ) -> Result<BoxStream<'static, Result<RecordBatch, Error>>, Error> {
+        let Planned { source, query, scorer, .. } = &self.planned;
+        let rows = source.read(piece).await?;
+        query.run(rows, source.batch_schema(), &scorer.columns(), unreadable).await
     }
+
+    async fn score_batch(self: Arc<Self>, batch: Result<RecordBatch, Error>) -> Result<ScoredBatch, Error> {
+        let batch = batch?;
+        let last = batch.num_rows().checked_sub(1).map(|last| row_number(&batch, last));
+        let scored = self.planned.scorer.score(&batch).await?;
+        let (rows, answered) = (batch.num_rows(), scored.rows.num_rows() + scored.failed.len());
+        if answered != rows {
+            return Err(Error::internal(format!("of a batch of {rows} rows there are {answered}")));
+        }
+        Ok((scored, last))
+    }
+}
+
+/// Reads the next batch while this one is scored, in a task of its own.
+fn read_ahead(
+    mut batches: BoxStream<'static, Result<RecordBatch, Error>>,
+) -> BoxStream<'static, Result<RecordBatch, Error>> {
+    let (sender, receiver) = mpsc::channel(1);
+    let reading = tokio::spawn(async move {
+        while let Some(batch) = batches.next().await {
+            if sender.send(batch).await.is_err() {
+                break;
+            }
+        }
+    });
+    let state = (receiver, Some(AbortOnDropHandle::new(reading)));
+    let next = |(mut receiver, mut reading): (mpsc::Receiver<_>, Option<AbortOnDropHandle<()>>)| async move {
+        if let Some(batch) = receiver.recv().await {
+            return Some((batch, (receiver, reading)));
+        }
+        // That there is no more must not be because the reader is broken.
+        let error = reading.take()?.await.err()?;
+        Some((Err(error.into()), (receiver, None)))
+    };
+    stream::unfold(state, next).boxed()
 }
 
 fn splits_of(pieces: &[Piece]) -> u64 {
@@ -202,119 +296,19 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     Ok(durable::place(staged.into_temp_path(), path)?)
 }
 
-/// The part of a piece that is being written, and what comes after it.
-struct Writing<'a> {
-    execution: &'a Execution,
-    piece: &'a Piece,
-    parts: Parts,
-    /// Rows that could not be read, of this part and those after it.
-    unreadable: Arc<Mutex<Vec<FailedRow>>>,
-    part: UnfinishedPart,
-    pending: Pending<'a>,
-    began: Instant,
-    /// The number after the last row that is in the part.
-    next_row: u64,
-    /// The first failed row of those that were added last.
-    newest_failure: Option<FailedRow>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<'a> Writing<'a> {
-    fn begin(
-        execution: &'a Execution,
-        piece: &'a Piece,
-        parts: Parts,
-        unreadable: Arc<Mutex<Vec<FailedRow>>>,
-    ) -> Result<Writing<'a>, Error> {
-        let part = begin_part(execution, &parts, piece.first_row)?;
-        Ok(Writing {
-            execution,
-            piece,
-            parts,
-            unreadable,
-            part,
-            pending: execution.progress.pending(),
-            began: Instant::now(),
-            next_row: piece.first_row,
-            newest_failure: None,
-        })
+    #[tokio::test]
+    async fn a_reader_that_breaks_is_no_end() {
+        let empty = || RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()));
+        let whole = stream::iter([Ok(empty()), Ok(empty())]).boxed();
+        assert_eq!(read_ahead(whole).count().await, 2);
+        let broken = stream::iter([false, true])
+            .map(move |breaks| if breaks { panic!("as asked for") } else { Ok(empty()) })
+            .boxed();
+        let read: Vec<_> = read_ahead(broken).collect().await;
+        assert!(matches!(read[..], [Ok(_), Err(_)]));
     }
-
-    /// Adds rows, after which everything before `next_row` is in the part.
-    fn add(&mut self, scored: Scored, next_row: u64) -> Result<(), Error> {
-        let Scored { rows, mut failed } = scored;
-        failed.extend(self.unreadable_before(next_row));
-        self.part.write(&rows)?;
-        self.fail(failed)?;
-        let done = self.counted_before(next_row) - self.counted_before(self.next_row);
-        self.pending.add(done, 0);
-        self.next_row = next_row;
-        if self.began.elapsed() > COMMIT_AFTER && next_row < self.piece.end_row {
-            self.commit_so_far()?;
-        }
-        Ok(())
-    }
-
-    fn counted_before(&self, row: u64) -> u64 {
-        self.piece.counted_before(row)
-    }
-
-    fn fail(&mut self, mut failed: Vec<FailedRow>) -> Result<(), Error> {
-        failed.sort_by_key(|row| row.row);
-        self.part.fail(&failed)?;
-        self.pending.add(0, failed.len() as u64);
-        self.newest_failure = failed.into_iter().next().or(self.newest_failure.take());
-        Ok(())
-    }
-
-    fn unreadable_before(&self, row: u64) -> Vec<FailedRow> {
-        let mut unreadable = self.unreadable.lock();
-        let (before, after) =
-            std::mem::take(&mut *unreadable).into_iter().partition(|failed| failed.row < row);
-        *unreadable = after;
-        before
-    }
-
-    /// Commits what is there, and begins the next part.
-    fn commit_so_far(&mut self) -> Result<(), Error> {
-        let first_row = self.part.first_row();
-        if self.next_row == first_row {
-            return Ok(());
-        }
-        let next = begin_part(self.execution, &self.parts, self.next_row)?;
-        let part = std::mem::replace(&mut self.part, next);
-        let counted = self.counted_before(self.next_row) - self.counted_before(first_row);
-        let committed = part.commit(self.next_row, counted)?;
-        self.count(&committed);
-        Ok(())
-    }
-
-    /// Adds what could not be read after the last row that could.
-    fn add_rest(&mut self) -> Result<(), Error> {
-        let failed = self.unreadable_before(u64::MAX);
-        self.next_row = self.piece.end_row;
-        self.fail(failed)
-    }
-
-    /// Commits the last part: nothing of the piece is left then.
-    fn finish(self) -> Result<(), Error> {
-        let end_row = self.piece.end_row;
-        if self.part.first_row() == end_row {
-            return Ok(());
-        }
-        let counted = self.counted_before(end_row) - self.counted_before(self.part.first_row());
-        let Writing { part, pending, .. } = self;
-        pending.commit(&part.commit(end_row, counted)?);
-        Ok(())
-    }
-
-    fn count(&mut self, committed: &Part) {
-        let pending = std::mem::replace(&mut self.pending, self.execution.progress.pending());
-        pending.commit(committed);
-        self.began = Instant::now();
-    }
-}
-
-fn begin_part(execution: &Execution, parts: &Parts, first_row: u64) -> Result<UnfinishedPart, Error> {
-    let Planned { specification, scorer, .. } = &execution.planned;
-    parts.begin(first_row, specification.output.format, scorer.schema())
 }

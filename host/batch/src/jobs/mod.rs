@@ -22,13 +22,16 @@ mod reading;
 mod record;
 mod scoring;
 mod specification;
+mod starts;
 mod states;
 mod store;
+mod writing;
 
 use std::collections::HashMap;
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use modelhost_core::ErrorCode;
 use modelhost_registry::{Registry, durable};
@@ -41,13 +44,15 @@ pub use dry_run::{DryRun, InputShown};
 pub use fault::FailedRow;
 pub use progress::Pace;
 pub use record::{Job, JobId, JobState, JobView, ResolvedModel, RowCounts, RunOf, SplitCounts};
-pub use specification::{ErrorPolicy, FilledColumn, InputMapping, JobSpecification, Output, RetryChanges};
+pub use specification::{
+    ErrorPolicy, FilledColumn, InputMapping, JobSpecification, Output, ResumeChanges, RetryChanges,
+};
 
 use self::execution::parts_folder;
-use self::parts::Parts;
-use self::planning::{Holds, Planner};
+use self::planning::{Holds, Needed, Planned, Planner};
 use self::progress::Progress;
-use self::publishing::failed_file;
+use self::publishing::open_failed;
+use self::starts::Starts;
 use self::store::JobStore;
 use crate::datasets::Datasets;
 use crate::leftovers::Leftovers;
@@ -73,7 +78,8 @@ pub struct Jobs {
     active: Mutex<HashMap<JobId, Arc<Active>>>,
     /// What those that are not final need.
     holds: Mutex<HashMap<JobId, Holds>>,
-    /// Jobs are made and changed one after the other.
+    /// Jobs are made and changed one after the other: by its record a job is queued or runs where it is in `active`, and
+    /// nowhere else.
     changing: tokio::sync::Mutex<()>,
 }
 
@@ -109,7 +115,7 @@ impl Jobs {
     ) -> Result<Arc<Jobs>, Error> {
         let folder = registry.folder("jobs")?;
         let jobs = Arc::new(Jobs {
-            planner: Planner { host, datasets, tables },
+            planner: Planner { host, datasets, tables, settings: settings.clone() },
             store: JobStore::new(registry),
             work,
             folder,
@@ -124,6 +130,7 @@ impl Jobs {
     }
 
     async fn restore(self: &Arc<Self>, leftovers: &Leftovers) -> Result<(), Error> {
+        let _changing = self.changing.lock().await;
         let known = self.with_store(JobStore::all).await?;
         if leftovers.are_set_aside()
             && let Err(error) = self.renumber().await
@@ -133,27 +140,42 @@ impl Jobs {
         let recorded = self.with_store(JobStore::ids).await?;
         self.sweep(&known, &recorded, leftovers)?;
         for job in known.into_iter().filter(|job| !job.state.is_final()) {
-            let held = match self.dataset_of(&job) {
-                Ok(dataset) => self.planner.hold(&dataset, &job.model, &holder(job.id)).await,
-                Err(error) => Err(error),
-            };
-            match held {
+            let id = job.id;
+            let restored = match self.hold_for(&job).await {
                 Ok(holds) => {
                     self.holds.lock().insert(job.id, holds);
-                    if job.state != JobState::Paused {
-                        tracing::info!(job = %job.id, "a job goes on");
-                        self.launch(job, None);
-                    }
+                    if job.state == JobState::Paused { Ok(()) } else { self.go_on(job).await }
                 }
-                Err(error) => {
-                    let id = job.id;
-                    if let Err(error) = self.settle(job, JobState::Failed, Some(error)).await {
-                        tracing::error!(job = %id, %error, "that a job cannot go on cannot be recorded");
-                    }
-                }
+                Err(error) => self.settle(job, JobState::Failed, Some(error.message)).await,
+            };
+            // One job that cannot go on keeps neither the others nor the host from it.
+            if let Err(error) = restored {
+                tracing::error!(job = %id, %error, "a job cannot go on, which cannot be recorded either");
             }
         }
         Ok(())
+    }
+
+    /// Lets a job go on that worked when the host ended, unless it may be why the host ended.
+    async fn go_on(self: &Arc<Self>, job: Job) -> Result<(), Error> {
+        let starts = Starts::of(&self.folder_of(job.id))?;
+        if let Some(reason) = starts.too_many() {
+            return self.settle(job, JobState::Paused, Some(reason)).await;
+        }
+        tracing::info!(job = %job.id, wait_s = starts.wait().as_secs(), "a job goes on");
+        let job = Job { state: JobState::Queued, ..job };
+        self.record(&job).await?;
+        self.launch(job, None, starts.wait());
+        Ok(())
+    }
+
+    /// Holds what a job needs, under its name.
+    async fn hold_for(&self, job: &Job) -> Result<Holds, Error> {
+        let datasets = &self.planner.datasets;
+        let dataset = datasets.resolve(&job.dataset)?;
+        let earlier = job.earlier.as_ref().map(|earlier| datasets.resolve(earlier)).transpose()?;
+        let needed = Needed { dataset: &dataset, model: &job.model, earlier: earlier.as_ref() };
+        self.planner.hold(needed, &holder(job.id)).await
     }
 
     /// Lets the numbers of new jobs follow those of all that have files.
@@ -231,34 +253,31 @@ impl Jobs {
         run_of: Option<RunOf>,
     ) -> Result<JobView, Error> {
         let (dataset, model) = self.planner.resolve(&specification).await?;
-        let holds = self.planner.hold(&dataset, &model, "a job that begins").await?;
+        let needed = Needed { dataset: &dataset, model: &model, earlier: None };
+        let _holds = self.planner.hold(needed, "a job that begins").await?;
         let planned = self.planner.plan(&specification, dataset.clone(), model.clone()).await?;
         let job = Job { run_of, ..Job::new(specification, &dataset, model, by) };
-        let job = self.add(job, None).await?;
-        // From now on under the name of the job.
-        let named = self.planner.hold(&dataset, &job.model, &holder(job.id)).await?;
-        drop(holds);
-        self.holds.lock().insert(job.id, named);
-        self.launch(job.clone(), Some(planned));
-        Ok(self.view(job))
+        self.begin(job, planned, None).await
     }
 
-    /// Gives a job its number and its folder, and records it.
-    async fn add(&self, job: Job, only: Option<&[u64]>) -> Result<Job, Error> {
+    /// Gives a job its number and its folder, records it, and lets it work. `only` are the rows that it has to answer for,
+    /// where not all.
+    async fn begin(
+        self: &Arc<Self>,
+        job: Job,
+        planned: Planned,
+        only: Option<Vec<u64>>,
+    ) -> Result<JobView, Error> {
         let _changing = self.changing.lock().await;
         let id = self.with_store(JobStore::next_id).await?;
         let job = Job { id, ..job };
-        let folder = self.folder_of(id);
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
-        durable::create_dir(&folder)?;
-        if let Some(rows) = only {
-            states::write_only(&folder, rows)?;
-        }
-        let recorded = job.clone();
+        let holds = self.hold_for(&job).await?;
+        let (folder, recorded) = (self.folder_of(id), job.clone());
+        self.work.block(move || make_folder(&folder, only.as_deref())).await?;
         self.with_store(move |store| store.add(&recorded)).await?;
-        Ok(job)
+        self.holds.lock().insert(id, holds);
+        self.launch(job.clone(), Some(planned), Duration::ZERO);
+        Ok(self.view(job))
     }
 
     /// Tries a job on the first rows. Nothing is kept of it.
@@ -304,25 +323,21 @@ impl Jobs {
     }
 
     /// Files with the failed rows that are committed so far, in the order of the rows: one JSON object a line, each a
-    /// [`FailedRow`].
+    /// [`FailedRow`]. They are open: whatever becomes of the job meanwhile, they can be read to their ends.
     ///
     /// # Errors
     /// [`ErrorCode::NotFound`], and failures of the disk.
-    pub async fn failed_rows(&self, id: JobId) -> Result<Vec<PathBuf>, Error> {
-        let job = self.job(id).await?;
-        let folder = self.folder_of(job.id);
-        self.work
-            .block(move || {
-                let whole = failed_file(&folder);
-                if job.state == JobState::Succeeded || !parts_folder(&folder).exists() {
-                    return Ok(Vec::from_iter(whole.exists().then_some(whole)));
-                }
-                // The job may be at work: nothing is opened for writing here.
-                let parts = Parts::at(parts_folder(&folder));
-                let committed = parts.committed()?;
-                Ok(committed.values().filter_map(|part| parts.failed_file(part)).collect())
-            })
-            .await
+    pub async fn failed_rows(&self, id: JobId) -> Result<Vec<File>, Error> {
+        let mut attempts = 0;
+        loop {
+            let job = self.job(id).await?;
+            let (folder, is_over) = (self.folder_of(id), job.state == JobState::Succeeded);
+            match self.work.block(move || open_failed(&folder, is_over)).await {
+                // They may have gone just now, with a job that has ended.
+                Err(_) if attempts < 2 => attempts += 1,
+                opened => return opened,
+            }
+        }
     }
 
     async fn job(&self, id: JobId) -> Result<Job, Error> {
@@ -357,8 +372,17 @@ fn holder(id: JobId) -> String {
     format!("job {id}")
 }
 
+/// The folder of a new job, durably. What is there is of a job that was not recorded.
+fn make_folder(folder: &Path, only: Option<&[u64]>) -> Result<(), Error> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    durable::create_dir(folder)?;
+    only.map_or(Ok(()), |rows| states::write_only(folder, rows))
+}
+
 /// Removes the parts that are published.
-fn remove_parts(folder: &std::path::Path) -> Result<(), Error> {
+fn remove_parts(folder: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(parts_folder(folder)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -15,6 +16,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
 use super::fault::FailedRow;
 use crate::datasets::DataFormat;
@@ -106,7 +108,7 @@ impl Parts {
         (part.failed > 0).then(|| folder.join(FAILED))
     }
 
-    /// Begins a part.
+    /// Begins a part, in a folder of its own.
     ///
     /// # Errors
     /// Failures of the disk.
@@ -116,11 +118,8 @@ impl Parts {
         format: DataFormat,
         schema: &SchemaRef,
     ) -> Result<UnfinishedPart, Error> {
-        let folder = self.folder.join(format!("{UNFINISHED}{first_row:015}"));
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
-        fs::create_dir(&folder)?;
+        let prefix = format!("{UNFINISHED}{first_row:015}-");
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(&self.folder)?;
         Ok(UnfinishedPart {
             parts: self.clone(),
             folder,
@@ -131,7 +130,6 @@ impl Parts {
             failures: None,
             succeeded: 0,
             failed: 0,
-            is_committed: false,
         })
     }
 }
@@ -147,7 +145,8 @@ fn name_of(path: &Path) -> String {
 /// A part that is being written. It leaves nothing behind where it is dropped before it is committed.
 pub(crate) struct UnfinishedPart {
     parts: Parts,
-    folder: PathBuf,
+    /// Removed where it is dropped: what stays after a crash is thrown away when the job goes on.
+    folder: TempDir,
     first_row: u64,
     format: DataFormat,
     schema: SchemaRef,
@@ -155,15 +154,19 @@ pub(crate) struct UnfinishedPart {
     failures: Option<BufWriter<File>>,
     succeeded: u64,
     failed: u64,
-    is_committed: bool,
+}
+
+/// The rows that a part answers for.
+pub(crate) struct Answered {
+    /// The number after the last one.
+    pub(crate) end_row: u64,
+    /// How many of them the job has to answer for.
+    pub(crate) counted: u64,
+    /// Whether some of them may not have been wanted.
+    pub(crate) may_be_filtered: bool,
 }
 
 impl UnfinishedPart {
-    /// The number of the first row that it answers for.
-    pub(crate) fn first_row(&self) -> u64 {
-        self.first_row
-    }
-
     /// Adds predictions.
     ///
     /// # Errors
@@ -175,7 +178,7 @@ impl UnfinishedPart {
         let writer = match &mut self.predictions {
             Some(writer) => writer,
             None => {
-                let path = self.folder.join(file_name(self.format));
+                let path = self.folder.path().join(file_name(self.format));
                 self.predictions.insert(PredictionWriter::create(&path, self.format, &self.schema)?)
             }
         };
@@ -192,7 +195,7 @@ impl UnfinishedPart {
         for row in rows {
             let writer = match &mut self.failures {
                 Some(writer) => writer,
-                None => self.failures.insert(BufWriter::new(File::create(self.folder.join(FAILED))?)),
+                None => self.failures.insert(BufWriter::new(File::create(self.folder.path().join(FAILED))?)),
             };
             serde_json::to_writer(&mut *writer, row).map_err(io::Error::from)?;
             writer.write_all(b"\n")?;
@@ -201,11 +204,12 @@ impl UnfinishedPart {
         Ok(())
     }
 
-    /// Commits everything up to `end_row`, of which so many rows count.
+    /// Commits these rows: those that have neither a prediction nor a fault were not wanted.
     ///
     /// # Errors
-    /// Failures of the disk: nothing is committed then.
-    pub(crate) fn commit(mut self, end_row: u64, counted: u64) -> Result<Part, Error> {
+    /// Failures of the disk, and rows that are missing or too many: nothing is committed then.
+    pub(crate) fn commit(mut self, rows: &Answered) -> Result<Part, Error> {
+        let filtered = self.filtered(rows)?;
         let file = match self.predictions.take() {
             Some(writer) => Some(writer.finish(file_name(self.format))?),
             None => None,
@@ -214,26 +218,30 @@ impl UnfinishedPart {
             let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.sync_all()?;
         }
-        let (succeeded, failed) = (self.succeeded, self.failed);
-        let filtered = counted.saturating_sub(succeeded + failed);
-        let part = Part { first_row: self.first_row, end_row, succeeded, failed, filtered, file };
+        let UnfinishedPart { parts, folder, first_row, succeeded, failed, .. } = self;
+        let end_row = rows.end_row;
+        let part = Part { first_row, end_row, succeeded, failed, filtered, file };
         let summary = serde_json::to_vec(&part).map_err(Error::internal)?;
-        let mut file = File::create(self.folder.join(SUMMARY))?;
+        let mut file = File::create(folder.path().join(SUMMARY))?;
         file.write_all(&summary)?;
         file.sync_all()?;
-        durable::sync_dir(&self.folder)?;
-        fs::rename(&self.folder, self.parts.folder.join(folder_name(self.first_row, end_row)))?;
-        self.is_committed = true;
-        durable::sync_dir(&self.parts.folder)?;
+        durable::sync_dir(folder.path())?;
+        fs::rename(folder.path(), parts.folder.join(folder_name(first_row, end_row)))?;
+        // It is elsewhere now.
+        let _ = folder.keep();
+        durable::sync_dir(&parts.folder)?;
         Ok(part)
     }
-}
 
-impl Drop for UnfinishedPart {
-    fn drop(&mut self) {
-        if !self.is_committed {
-            // What stays is thrown away when the job goes on.
-            let _ = fs::remove_dir_all(&self.folder);
+    fn filtered(&self, rows: &Answered) -> Result<u64, Error> {
+        let Answered { end_row, counted, may_be_filtered } = rows;
+        let answered = self.succeeded + self.failed;
+        match counted.checked_sub(answered) {
+            Some(filtered) if filtered == 0 || *may_be_filtered => Ok(filtered),
+            _ => Err(Error::internal(format!(
+                "of the {counted} rows from {} to {end_row} there are {answered}",
+                self.first_row
+            ))),
         }
     }
 }
@@ -268,6 +276,26 @@ pub(crate) fn check_format(format: DataFormat, schema: &SchemaRef) -> Result<(),
 /// Writes rows in one of the formats.
 pub(crate) struct PredictionWriter {
     encoder: Encoder,
+    trouble: Trouble,
+}
+
+/// What the file said when it could not be written: the encoders wrap that in errors of their own, or in texts.
+#[derive(Clone, Default)]
+struct Trouble(Arc<OnceLock<io::ErrorKind>>);
+
+impl Trouble {
+    fn remember(&self, error: io::Error) -> io::Error {
+        self.0.get_or_init(|| error.kind());
+        error
+    }
+
+    /// A full disk is told as such, whatever the encoder makes of it.
+    fn explain(&self, error: impl std::fmt::Display) -> Error {
+        match self.0.get() {
+            Some(kind) => Error::from(io::Error::new(*kind, error.to_string())),
+            None => Error::internal(error),
+        }
+    }
 }
 
 enum Encoder {
@@ -286,29 +314,32 @@ impl PredictionWriter {
         format: DataFormat,
         schema: &SchemaRef,
     ) -> Result<PredictionWriter, Error> {
-        let file = HashingFile::create(path)?;
+        let trouble = Trouble::default();
+        let file = HashingFile::create(path, trouble.clone())?;
         let encoder = match format {
             DataFormat::Parquet => {
                 let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
                 let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties));
-                Encoder::Parquet(Box::new(writer.map_err(parquet_error)?))
+                Encoder::Parquet(Box::new(writer.map_err(|error| trouble.explain(error))?))
             }
             DataFormat::Csv => {
                 let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(file);
                 // The header is there even where no row is.
-                writer.write(&RecordBatch::new_empty(schema.clone())).map_err(arrow_error)?;
+                let header = writer.write(&RecordBatch::new_empty(schema.clone()));
+                header.map_err(|error| trouble.explain(error))?;
                 Encoder::Csv(writer)
             }
             DataFormat::Jsonl => Encoder::JsonLines(arrow::json::LineDelimitedWriter::new(file)),
         };
-        Ok(PredictionWriter { encoder })
+        Ok(PredictionWriter { encoder, trouble })
     }
 
     fn write(&mut self, rows: &RecordBatch) -> Result<(), Error> {
-        match &mut self.encoder {
-            Encoder::Parquet(writer) => writer.write(rows).map_err(parquet_error),
-            Encoder::Csv(writer) => writer.write(rows).map_err(arrow_error),
-            Encoder::JsonLines(writer) => writer.write(rows).map_err(arrow_error),
+        let PredictionWriter { encoder, trouble } = self;
+        match encoder {
+            Encoder::Parquet(writer) => writer.write(rows).map_err(|error| trouble.explain(error)),
+            Encoder::Csv(writer) => writer.write(rows).map_err(|error| trouble.explain(error)),
+            Encoder::JsonLines(writer) => writer.write(rows).map_err(|error| trouble.explain(error)),
         }
     }
 
@@ -317,11 +348,12 @@ impl PredictionWriter {
     /// # Errors
     /// Failures of the disk.
     pub(crate) fn finish(self, name: String) -> Result<PartFile, Error> {
-        let file = match self.encoder {
-            Encoder::Parquet(writer) => writer.into_inner().map_err(parquet_error)?,
+        let PredictionWriter { encoder, trouble } = self;
+        let file = match encoder {
+            Encoder::Parquet(writer) => writer.into_inner().map_err(|error| trouble.explain(error))?,
             Encoder::Csv(writer) => writer.into_inner(),
             Encoder::JsonLines(mut writer) => {
-                writer.finish().map_err(arrow_error)?;
+                writer.finish().map_err(|error| trouble.explain(error))?;
                 writer.into_inner()
             }
         };
@@ -335,12 +367,13 @@ struct HashingFile {
     file: BufWriter<File>,
     hasher: Hasher,
     bytes: u64,
+    trouble: Trouble,
 }
 
 impl HashingFile {
-    fn create(path: &Path) -> io::Result<HashingFile> {
+    fn create(path: &Path, trouble: Trouble) -> io::Result<HashingFile> {
         let file = BufWriter::with_capacity(128 << 10, File::create(path)?);
-        Ok(HashingFile { file, hasher: Hasher::default(), bytes: 0 })
+        Ok(HashingFile { file, hasher: Hasher::default(), bytes: 0, trouble })
     }
 
     fn finish(self) -> io::Result<(u64, Digest)> {
@@ -352,38 +385,14 @@ impl HashingFile {
 
 impl Write for HashingFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write_all(bytes)?;
+        self.file.write_all(bytes).map_err(|error| self.trouble.remember(error))?;
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-/// A full disk is told as such, wherever the writers have wrapped it.
-fn parquet_error(error: parquet::errors::ParquetError) -> Error {
-    match error {
-        parquet::errors::ParquetError::External(source) => match source.downcast::<io::Error>() {
-            Ok(error) => Error::from(*error),
-            Err(source) => Error::internal(source),
-        },
-        parquet::errors::ParquetError::ArrowError(message)
-        | parquet::errors::ParquetError::General(message)
-            if message.contains("os error 28") =>
-        {
-            Error::from(io::Error::from(io::ErrorKind::StorageFull))
-        }
-        other => Error::internal(other),
-    }
-}
-
-fn arrow_error(error: arrow::error::ArrowError) -> Error {
-    match error {
-        arrow::error::ArrowError::IoError(_, error) => Error::from(error),
-        other => Error::internal(other),
+        self.file.flush().map_err(|error| self.trouble.remember(error))
     }
 }
 
@@ -413,6 +422,10 @@ mod tests {
         FailedRow { row, key: Some(row.into()), code: "null".into(), reason: "because".into() }
     }
 
+    fn answered(end_row: u64, counted: u64) -> Answered {
+        Answered { end_row, counted, may_be_filtered: true }
+    }
+
     #[test]
     fn a_part_is_there_as_a_whole_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
@@ -421,7 +434,7 @@ mod tests {
         part.write(&rows(&[10, 11])).unwrap();
         part.fail(&[failed(12)]).unwrap();
         assert!(parts.committed().unwrap().is_empty());
-        let committed = part.commit(15, 5).unwrap();
+        let committed = part.commit(&answered(15, 5)).unwrap();
         assert_eq!((committed.succeeded, committed.failed, committed.filtered), (2, 1, 2));
         assert_eq!(parts.committed().unwrap(), BTreeMap::from([(10, committed.clone())]));
         let path = parts.file(&committed).unwrap();
@@ -447,6 +460,53 @@ mod tests {
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
         assert!(Parts::open(path.clone()).unwrap().committed().unwrap().is_empty());
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_part_leaves_its_neighbours_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let parts = Parts::open(folder.path().join("parts")).unwrap();
+        let begin = || {
+            let mut part = parts.begin(10, DataFormat::Csv, &schema()).unwrap();
+            part.write(&rows(&[10])).unwrap();
+            part
+        };
+        let (first, second) = (begin(), begin());
+        drop(second);
+        first.commit(&answered(11, 1)).unwrap();
+        // Nor does another one take the place of what is committed.
+        assert!(begin().commit(&answered(11, 1)).is_err());
+        assert_eq!(parts.committed().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn rows_do_not_vanish() {
+        let folder = tempfile::tempdir().unwrap();
+        let parts = Parts::open(folder.path().join("parts")).unwrap();
+        let commit = |counted, may_be_filtered| {
+            let mut part = parts.begin(0, DataFormat::Csv, &schema()).unwrap();
+            part.write(&rows(&[0, 1])).unwrap();
+            part.fail(&[failed(2)]).unwrap();
+            part.commit(&Answered { end_row: 5, counted, may_be_filtered })
+        };
+        assert!(commit(5, false).is_err(), "two rows are missing");
+        assert!(commit(2, true).is_err(), "one row is too many");
+        assert!(parts.committed().unwrap().is_empty());
+        assert_eq!(commit(3, false).unwrap().filtered, 0);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_as_such_in_every_format() {
+        for format in [DataFormat::Parquet, DataFormat::Csv, DataFormat::Jsonl] {
+            // A device that is always full.
+            let written = PredictionWriter::create(Path::new("/dev/full"), format, &schema());
+            let ids: Vec<i64> = (0..50_000).collect();
+            let written = written.and_then(|mut writer| {
+                writer.write(&rows(&ids))?;
+                writer.finish("f".into())
+            });
+            assert_eq!(written.unwrap_err().code, ErrorCode::StorageFull, "{format}");
+        }
     }
 
     #[test]

@@ -9,16 +9,20 @@ use modelhost_core::{Signature, VersionNumber};
 use modelhost_serving::{Error, ModelHost, Servable, VersionHold, VersionSelector};
 
 use super::core_share::CoreShare;
-use super::inputs::Inputs;
+use super::inputs::{Inputs, is_batched};
 use super::outputs::Outputs;
 use super::parts::check_format;
 use super::query::Query;
 use super::reading::Source;
 use super::record::ResolvedModel;
-use super::scoring::Scorer;
+use super::scoring::{ROW_NUMBER, Scorer};
 use super::specification::{JobSpecification, invalid};
 use crate::datasets::{DatasetReference, DatasetVersion, Datasets, Hold};
+use crate::settings::BatchSettings;
 use crate::tables::Tables;
+
+/// Rows that are read and scored together where each is a call of its own.
+const ROWS_OF_SINGLE_CALLS: usize = 16;
 
 /// What a job reads, asks and writes. Whoever has it holds the versions.
 pub(crate) struct Planned {
@@ -31,10 +35,20 @@ pub(crate) struct Planned {
     pub(crate) scorer: Scorer,
 }
 
+/// What a job needs from its beginning to its end.
+#[derive(Clone, Copy)]
+pub(crate) struct Needed<'a> {
+    pub(crate) dataset: &'a DatasetVersion,
+    pub(crate) model: &'a ResolvedModel,
+    /// The version whose rows go before those of the job, if any.
+    pub(crate) earlier: Option<&'a DatasetVersion>,
+}
+
 /// Keeps what a job needs from being deleted.
 pub(crate) struct Holds {
     _dataset: Hold,
     _model: VersionHold,
+    _earlier: Option<Hold>,
 }
 
 /// What plans are made with.
@@ -43,6 +57,7 @@ pub(crate) struct Planner {
     pub(crate) host: Arc<ModelHost>,
     pub(crate) datasets: Arc<Datasets>,
     pub(crate) tables: Arc<Tables>,
+    pub(crate) settings: BatchSettings,
 }
 
 impl Planner {
@@ -62,9 +77,6 @@ impl Planner {
             .dataset
             .parse::<modelhost_core::DatasetName>()
             .map_err(|error| invalid(format!("output: {error}")))?;
-        if let Some(table) = &specification.output.table {
-            self.tables.get(table)?;
-        }
         let datasets = self.datasets.clone();
         let dataset = tokio::task::spawn_blocking(move || datasets.resolve(&reference)).await??;
         let (name, selector) = specification.model_reference()?;
@@ -77,15 +89,12 @@ impl Planner {
     ///
     /// # Errors
     /// A version that was deleted.
-    pub(crate) async fn hold(
-        &self,
-        dataset: &DatasetVersion,
-        model: &ResolvedModel,
-        holder: &str,
-    ) -> Result<Holds, Error> {
+    pub(crate) async fn hold(&self, needed: Needed<'_>, holder: &str) -> Result<Holds, Error> {
+        let Needed { dataset, model, earlier } = needed;
         Ok(Holds {
             _dataset: self.datasets.hold(dataset, holder)?,
             _model: self.host.hold_version(&model.name, model.version).await?,
+            _earlier: earlier.map(|earlier| self.datasets.hold(earlier, holder)).transpose()?,
         })
     }
 
@@ -102,7 +111,7 @@ impl Planner {
         let servable = self.servable(&model.name, model.version).await?;
         let signature = servable.signature().clone();
         let schema = dataset.schema.to_arrow();
-        let batch_size = specification.batch_size.get() as usize;
+        let batch_size = rows_of_a_batch(specification, &signature);
         let query = Query::new(
             &self.datasets.session(),
             &schema,
@@ -110,8 +119,16 @@ impl Planner {
             specification.columns.as_deref(),
             batch_size,
         )?;
+        if query.schema().field_with_name(ROW_NUMBER).is_ok() {
+            return Err(invalid(format!(
+                "columns has {ROW_NUMBER:?}, which numbers rows: give it another name"
+            )));
+        }
         let scorer = self.scorer(specification, servable, &signature, query.schema())?;
         check_format(specification.output.format, scorer.schema())?;
+        if let Some(table) = &specification.output.table {
+            self.tables.check(table, scorer.schema())?;
+        }
         let key = specification.key.clone().filter(|key| schema.field_with_name(key).is_ok());
         let needed = query.needed(&scorer.columns());
         let files = self.datasets.files(&dataset)?;
@@ -155,4 +172,11 @@ impl Planner {
             cores,
         )
     }
+}
+
+/// Rows that are read and scored together. Where each of them is a call of its own they are few, so that what is done can
+/// be committed soon.
+fn rows_of_a_batch(specification: &JobSpecification, signature: &Signature) -> usize {
+    let asked = specification.batch_size.get() as usize;
+    if is_batched(signature) { asked } else { asked.min(ROWS_OF_SINGLE_CALLS) }
 }

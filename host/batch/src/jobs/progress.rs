@@ -1,6 +1,7 @@
 //! How far a running job is, counted while it runs. Knows numbers and times only.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -71,8 +72,8 @@ impl Progress {
     }
 
     /// Rows that are done and not committed, until they are or are given up.
-    pub(crate) fn pending(&self) -> Pending<'_> {
-        Pending { progress: self, rows: 0, failed: 0 }
+    pub(crate) fn pending(self: &Arc<Self>) -> Pending {
+        Pending { progress: self.clone(), rows: 0, failed: 0 }
     }
 
     /// A split is done.
@@ -148,13 +149,13 @@ impl State {
 }
 
 /// Rows of one part that is not committed.
-pub(crate) struct Pending<'a> {
-    progress: &'a Progress,
+pub(crate) struct Pending {
+    progress: Arc<Progress>,
     rows: u64,
     failed: u64,
 }
 
-impl Pending<'_> {
+impl Pending {
     /// So many rows more are done, of which so many failed.
     pub(crate) fn add(&mut self, rows: u64, failed: u64) {
         self.rows += rows;
@@ -174,7 +175,7 @@ impl Pending<'_> {
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for Pending {
     fn drop(&mut self) {
         self.progress.0.lock().give_up(self.rows, self.failed);
     }
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn rows_count_once_they_are_committed() {
-        let progress = Progress::default();
+        let progress = Arc::new(Progress::default());
         let part = |first_row, succeeded, failed| Part {
             first_row,
             end_row: first_row + 10,

@@ -123,6 +123,9 @@ pub struct Job {
     /// The job whose failed rows it tries again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
+    /// The dataset version whose rows go before its own, where it tries failed rows again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<DatasetReference>,
     /// Who asked for it, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
@@ -137,7 +140,7 @@ pub struct Job {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
-    /// Why it failed.
+    /// Why it failed, or was paused without being asked to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Rows by what became of them.

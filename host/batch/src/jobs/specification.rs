@@ -140,6 +140,27 @@ pub struct RetryChanges {
     pub call_timeout_ms: Option<NonZeroU64>,
 }
 
+/// What is to be different where a job goes on that was paused or has failed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ResumeChanges {
+    /// What a row that fails means from now on. None: as before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<ErrorPolicy>,
+    /// The share of the dataset's rows that may fail, those that have failed already among them. None: as before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_failed_share: Option<f64>,
+}
+
+impl ResumeChanges {
+    /// What the job is asked to do then.
+    pub(super) fn of(self, before: JobSpecification) -> JobSpecification {
+        let on_error = self.on_error.unwrap_or(before.on_error);
+        let kept = before.max_failed_share.filter(|_| on_error == ErrorPolicy::Skip);
+        JobSpecification { on_error, max_failed_share: self.max_failed_share.or(kept), ..before }
+    }
+}
+
 fn parquet() -> DataFormat {
     DataFormat::Parquet
 }

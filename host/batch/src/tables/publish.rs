@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::ident;
 use futures_util::StreamExt as _;
@@ -27,6 +28,17 @@ pub struct Published {
 }
 
 impl Tables {
+    /// Whether rows with these columns can be published to a table.
+    ///
+    /// # Errors
+    /// As [`Tables::publish`].
+    pub(crate) fn check(&self, name: &TableName, columns: &Schema) -> Result<(), Error> {
+        let (table, _) = self.get(name)?;
+        Columns::new(columns, &table.settings.key).map(drop).map_err(|error| {
+            Error::new(error.code, format!("table {name} cannot take the output: {}", error.message))
+        })
+    }
+
     /// Makes a version of a dataset the one that answers, unless it is already. Runs to its end even where the caller goes
     /// away. Until then, and where it fails, the version before goes on answering.
     ///

@@ -1,7 +1,6 @@
 //! `/v1/jobs`: batch jobs, what operators do with them, and how far they are.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,9 +84,10 @@ pub(super) async fn pause(call: &Call<'_>) -> Result<Reply, ApiError> {
 }
 
 /// `POST /v1/jobs/{job}/resume`.
-pub(super) async fn resume(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) async fn resume(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let (jobs, id) = (call.shared.batch.jobs().clone(), job_id(call)?);
-    let view = call.shared.run_to_end(async move { jobs.resume(id).await }).await?;
+    let changes = read_change(call, "changes such as {\"max_failed_share\": 0.2}, all optional").await?;
+    let view = call.shared.run_to_end(async move { jobs.resume(id, changes).await }).await?;
     Ok(json(StatusCode::OK, &view))
 }
 
@@ -136,13 +136,13 @@ fn job_id(call: &Call<'_>) -> Result<JobId, ApiError> {
 }
 
 /// Files one after the other.
-fn contents(files: Vec<PathBuf>) -> BoxStream<'static, io::Result<Bytes>> {
-    let next = |(mut open, mut left): (Option<File>, std::vec::IntoIter<PathBuf>)| async move {
+fn contents(files: Vec<std::fs::File>) -> BoxStream<'static, io::Result<Bytes>> {
+    let next = |(mut open, mut left): (Option<File>, std::vec::IntoIter<std::fs::File>)| async move {
         loop {
             let file = match &mut open {
                 Some(file) => file,
                 None => match left.next() {
-                    Some(path) => open.insert(File::open(path).await?),
+                    Some(file) => open.insert(File::from_std(file)),
                     None => return Ok(None),
                 },
             };

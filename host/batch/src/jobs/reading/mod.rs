@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use modelhost_core::ErrorCode;
 use modelhost_serving::Error;
 
@@ -114,7 +114,7 @@ impl Source {
             DataFormat::Csv => csv::read(self, piece),
             DataFormat::Jsonl => json_lines::read(self, piece),
         };
-        Ok(piece.only_rows(stream))
+        Ok(piece.only_rows(whole(stream, self.file(piece.split.file)?.clone(), piece)))
     }
 
     fn file(&self, index: usize) -> Result<&OpenFile, Error> {
@@ -129,6 +129,26 @@ fn numbered_schema(columns: &[FieldRef]) -> SchemaRef {
     let nullable = |field: &FieldRef| Arc::new(field.as_ref().clone().with_nullable(true));
     let number = Arc::new(Field::new(ROW_NUMBER, DataType::UInt64, false));
     Arc::new(Schema::new(columns.iter().map(nullable).chain([number]).collect::<Vec<_>>()))
+}
+
+/// Rows, of which none may be missing where they end.
+fn whole(rows: RowStream, file: OpenFile, piece: &Piece) -> RowStream {
+    let (next_row, end_row) = (piece.first_row, piece.end_row);
+    let next = move |(mut rows, next_row): (RowStream, u64)| {
+        let file = file.clone();
+        async move {
+            let Some(read) = rows.try_next().await? else {
+                if next_row == end_row {
+                    return Ok(None);
+                }
+                let reason = format!("there are no more: expected rows up to {end_row}");
+                return Err(unreadable(&file, &format!("from row {next_row}"), &reason));
+            };
+            let next_row = next_row + (read.batch.num_rows() + read.failed.len()) as u64;
+            Ok(Some((read, (rows, next_row))))
+        }
+    };
+    stream::try_unfold((rows, next_row), next).boxed()
 }
 
 /// Columns with the numbers of their rows.

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::FieldRef;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -21,6 +21,10 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use super::splits::{SPLIT_BYTES, SPLIT_ROWS};
 use super::{Piece, Plan, RowStream, Rows, Source, Split, numbered, unreadable};
 use crate::datasets::OpenFile;
+
+/// What the declared type cannot hold is an error, not a null.
+const EXACT: CastOptions<'static> =
+    CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
 
 /// The footer that was read last: splits of one file follow each other.
 #[derive(Default)]
@@ -123,7 +127,10 @@ fn declared(
     let missing =
         || arrow::error::ArrowError::SchemaError(format!("column {:?} is not there", column.name()));
     let array = batch.column_by_name(column.name()).ok_or_else(missing)?;
-    if array.data_type() == column.data_type() { Ok(array.clone()) } else { cast(array, column.data_type()) }
+    if array.data_type() == column.data_type() {
+        return Ok(array.clone());
+    }
+    cast_with_options(array, column.data_type(), &EXACT)
 }
 
 fn rows_in_file(piece: &Piece) -> Range<u64> {

@@ -110,11 +110,6 @@ impl Split {
 }
 
 impl Piece {
-    /// How many of its rows before this one count.
-    pub(crate) fn counted_before(&self, end_row: u64) -> u64 {
-        self.split.counted(self.first_row..end_row)
-    }
-
     /// Leaves out the rows that do not count.
     pub(super) fn only_rows(&self, stream: RowStream) -> RowStream {
         let Some(only) = self.split.only.clone() else { return stream };
@@ -173,6 +168,7 @@ mod tests {
         assert_eq!((plan.rows(), plan.counted_rows()), (25, 3));
         let pieces = plan.left(&BTreeMap::from([(0, 5)]));
         assert_eq!(ranges(&pieces), [(5, 10), (20, 25)]);
-        assert_eq!((pieces[0].counted_before(9), pieces[0].counted_before(10)), (0, 1));
+        let counted = |end_row| pieces[0].split.counted(5..end_row);
+        assert_eq!((counted(9), counted(10)), (0, 1));
     }
 }

@@ -8,7 +8,7 @@ use std::io::{self, Read as _, Write as _};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use modelhost_batch::jobs::{DryRun, JobView, RetryChanges};
+use modelhost_batch::jobs::{DryRun, ErrorPolicy, JobView, ResumeChanges, RetryChanges};
 use ureq::http::Method;
 
 use self::request::JobArguments;
@@ -37,7 +37,7 @@ enum Command {
     /// Stop a job; what it has done is kept
     Pause(Which),
     /// Let a job go on that was paused or has failed
-    Resume(Which),
+    Resume(Resume),
     /// Stop a job for good, and throw away what it has done
     Cancel(Which),
     /// Start a job for the rows that failed in another one
@@ -70,6 +70,15 @@ struct Retry {
 }
 
 #[derive(Debug, Args)]
+struct Resume {
+    /// The number of the job
+    job: u64,
+    /// Go on where rows fail, until more than this share of all rows has failed [default without the option: as before]
+    #[arg(long, value_name = "SHARE")]
+    skip_errors: Option<f64>,
+}
+
+#[derive(Debug, Args)]
 struct Which {
     /// The number of the job
     job: u64,
@@ -93,7 +102,15 @@ pub fn run(arguments: &Batch, session: &Session) -> Result<(), Failure> {
         }
         Command::Watch(Which { job }) => watch::to_the_end(session, *job),
         Command::Pause(Which { job }) => change(session, *job, "pause"),
-        Command::Resume(Which { job }) => change(session, *job, "resume"),
+        Command::Resume(Resume { job, skip_errors }) => {
+            let changes = ResumeChanges {
+                on_error: skip_errors.map(|_| ErrorPolicy::Skip),
+                max_failed_share: *skip_errors,
+            };
+            let answer =
+                session.client.send(Method::POST, &format!("/v1/jobs/{job}/resume"), &changes, None)?;
+            session.show(&answer, |answer| Ok(shown::job(&answer.read()?)))
+        }
         Command::Cancel(Which { job }) => change(session, *job, "cancel"),
         Command::Retry(Retry { job, model, no_wait }) => {
             let changes = RetryChanges { model: model.clone(), ..RetryChanges::default() };
