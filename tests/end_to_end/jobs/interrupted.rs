@@ -1,5 +1,9 @@
 //! Jobs that are stopped and go on, at whatever moment that is, and those that go on after they have failed.
 
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -137,4 +141,63 @@ fn slow_rows_are_committed_meanwhile() {
     assert_eq!(running["state"], "running", "{running}");
     assert!(running["rows"]["incomplete"].as_u64().is_some_and(|left| left > 100), "{running}");
     assert_eq!(change(&host, id, "cancel").expect(200)["state"], "cancelled");
+}
+
+/// An address that stays the same, behind which a host restarts under another one.
+struct Relay {
+    address: SocketAddr,
+    target: Arc<Mutex<SocketAddr>>,
+}
+
+impl Relay {
+    fn start(target: SocketAddr) -> Relay {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, target) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(target)));
+        let to = target.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let to = *to.lock().unwrap();
+                // Where nothing listens the connection just ends.
+                if let Ok(host) = TcpStream::connect(to) {
+                    copy(client.try_clone().unwrap(), host.try_clone().unwrap());
+                    copy(host, client);
+                }
+            }
+        });
+        Relay { address, target }
+    }
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream) {
+    thread::spawn(move || {
+        let _ = io::copy(&mut from, &mut to);
+        let _ = to.shutdown(std::net::Shutdown::Both);
+    });
+}
+
+#[test]
+fn whoever_watches_a_job_waits_for_a_host_that_restarts() {
+    let host = host_with(40, |_| "1,sleep".to_owned());
+    let relay = Relay::start(host.address());
+    let mut specification = selective_job("numbers", "doubled");
+    specification["batch_size"] = json!(2);
+    specification["parallelism"] = json!(1);
+    let id = start(&host, &specification);
+    let watching = host
+        .setup()
+        .command("batch")
+        .args(["watch", &id.to_string(), "--url", &format!("http://{}", relay.address)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until("some rows are done", || job(&host, id)["rows_done"].as_u64().unwrap_or(0) > 4);
+    let setup = host.kill();
+    thread::sleep(Duration::from_millis(1_500));
+    let host = setup.start();
+    *relay.target.lock().unwrap() = host.address();
+    let watched = watching.wait_with_output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&watched.stdout), String::from_utf8_lossy(&watched.stderr));
+    assert!(watched.status.success() && out.contains("succeeded"), "{out}\n{err}");
+    assert!(err.contains("waits for the host"), "{err}");
 }

@@ -106,7 +106,7 @@ fn code_of(row: &Value) -> &'static str {
 
 #[test]
 fn a_job_that_was_killed_with_failed_rows_has_each_once() {
-    let rows = 60_000;
+    let rows = 300_000;
     let host = Setup::new().start();
     with_selective(&host);
     put(&host, "numbers", "text/csv", numbers(rows, spoilt));
@@ -116,7 +116,7 @@ fn a_job_that_was_killed_with_failed_rows_has_each_once() {
     specification["batch_size"] = json!(256);
     specification["parallelism"] = json!(1);
     let id = start(&host, &specification);
-    let (host, met_running) = kill_at_random(host, id, 5, 100..700);
+    let (host, met_running) = kill_at_random(host, id, 5, 20..250);
     assert!(met_running > 1, "the job was over too soon");
     let done = wait_for(&host, id, &["succeeded", "failed", "paused"]);
     assert_eq!(done["state"], "succeeded", "{done}");

@@ -68,7 +68,7 @@ impl Inputs {
         if signature.inputs.is_empty() {
             return Err(unprocessable("the model has no inputs: there is nothing to give it of a row"));
         }
-        let is_batched = is_batched(signature);
+        let is_batched = signature.inputs.iter().all(|input| input.shape.first() == Some(&-1));
         let input = |described| Input::new(described, mappings, schema, is_batched);
         let inputs = signature.inputs.iter().map(input).collect::<Result<_, _>>()?;
         Ok(Inputs { inputs, is_batched })
@@ -109,11 +109,6 @@ impl Inputs {
         }
         Ok((Prepared { plan: self, columns, extents, rows: batch.num_rows() }, faults))
     }
-}
-
-/// Whether rows of a model with this signature share a call.
-pub(super) fn is_batched(signature: &Signature) -> bool {
-    signature.inputs.iter().all(|input| input.shape.first() == Some(&-1))
 }
 
 impl Input {

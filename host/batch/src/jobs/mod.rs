@@ -158,7 +158,12 @@ impl Jobs {
 
     /// Lets a job go on that worked when the host ended, unless it may be why the host ended.
     async fn go_on(self: &Arc<Self>, job: Job) -> Result<(), Error> {
-        let starts = Starts::of(&self.folder_of(job.id))?;
+        let folder = self.folder_of(job.id);
+        let starts = match self.work.block(move || Starts::of(&folder)).await {
+            Ok(starts) => starts,
+            // A folder that is damaged keeps one job from going on, and no host from starting.
+            Err(error) => return self.settle(job, JobState::Failed, Some(error.message)).await,
+        };
         if let Some(reason) = starts.too_many() {
             return self.settle(job, JobState::Paused, Some(reason)).await;
         }

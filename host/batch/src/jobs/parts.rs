@@ -300,8 +300,8 @@ impl Trouble {
 
 enum Encoder {
     Parquet(Box<ArrowWriter<HashingFile>>),
-    Csv(arrow::csv::Writer<HashingFile>),
-    JsonLines(arrow::json::LineDelimitedWriter<HashingFile>),
+    Csv(Box<arrow::csv::Writer<HashingFile>>),
+    JsonLines(Box<arrow::json::LineDelimitedWriter<HashingFile>>),
 }
 
 impl PredictionWriter {
@@ -327,9 +327,9 @@ impl PredictionWriter {
                 // The header is there even where no row is.
                 let header = writer.write(&RecordBatch::new_empty(schema.clone()));
                 header.map_err(|error| trouble.explain(error))?;
-                Encoder::Csv(writer)
+                Encoder::Csv(Box::new(writer))
             }
-            DataFormat::Jsonl => Encoder::JsonLines(arrow::json::LineDelimitedWriter::new(file)),
+            DataFormat::Jsonl => Encoder::JsonLines(Box::new(arrow::json::LineDelimitedWriter::new(file))),
         };
         Ok(PredictionWriter { encoder, trouble })
     }

@@ -9,7 +9,7 @@ use modelhost_core::{Signature, VersionNumber};
 use modelhost_serving::{Error, ModelHost, Servable, VersionHold, VersionSelector};
 
 use super::core_share::CoreShare;
-use super::inputs::{Inputs, is_batched};
+use super::inputs::Inputs;
 use super::outputs::Outputs;
 use super::parts::check_format;
 use super::query::Query;
@@ -20,9 +20,6 @@ use super::specification::{JobSpecification, invalid};
 use crate::datasets::{DatasetReference, DatasetVersion, Datasets, Hold};
 use crate::settings::BatchSettings;
 use crate::tables::Tables;
-
-/// Rows that are read and scored together where each is a call of its own.
-const ROWS_OF_SINGLE_CALLS: usize = 16;
 
 /// What a job reads, asks and writes. Whoever has it holds the versions.
 pub(crate) struct Planned {
@@ -111,7 +108,7 @@ impl Planner {
         let servable = self.servable(&model.name, model.version).await?;
         let signature = servable.signature().clone();
         let schema = dataset.schema.to_arrow();
-        let batch_size = rows_of_a_batch(specification, &signature);
+        let batch_size = specification.batch_size.get() as usize;
         let query = Query::new(
             &self.datasets.session(),
             &schema,
@@ -172,11 +169,4 @@ impl Planner {
             cores,
         )
     }
-}
-
-/// Rows that are read and scored together. Where each of them is a call of its own they are few, so that what is done can
-/// be committed soon.
-fn rows_of_a_batch(specification: &JobSpecification, signature: &Signature) -> usize {
-    let asked = specification.batch_size.get() as usize;
-    if is_batched(signature) { asked } else { asked.min(ROWS_OF_SINGLE_CALLS) }
 }

@@ -171,7 +171,7 @@ struct Watch {
 impl Watch {
     /// The next piece of the stream.
     async fn event(mut self) -> Option<(io::Result<Bytes>, Watch)> {
-        if self.next.is_none() && self.last.as_ref().is_some_and(|view| has_stopped(view)) {
+        if self.next.is_none() && self.last.as_ref().is_some_and(has_stopped) {
             return None;
         }
         while self.next.is_none() {
