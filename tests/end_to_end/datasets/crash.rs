@@ -135,7 +135,7 @@ fn kills_lose_nothing_and_leave_nothing_half_done() {
                 let (mut random, connection) = (random.fork(), host.connect());
                 scope.spawn(move || work(connection, name, promises, &mut random));
             }
-            thread::sleep(Duration::from_micros(random.u64(0..250_000)));
+            thread::sleep(Duration::from_micros(random.u64(0..1_000_000)));
             host.kill()
         });
         let checked = setup.check(&[]);

@@ -4,6 +4,7 @@ mod crash;
 mod disk;
 mod hostile;
 mod objects;
+mod rebuilt;
 mod refused;
 
 use modelhost_tests::folder;
@@ -207,31 +208,6 @@ fn everything_is_there_after_a_restart() {
     let host = setup.start();
     assert_eq!(host.get("/v1/datasets").expect(200)["datasets"].as_array().map(Vec::len), Some(2));
     host.get("/v1/datasets/other/versions/2/profile").expect(200);
-}
-
-#[test]
-fn files_whose_records_a_journal_has_lost_are_set_aside() {
-    let host = Host::start();
-    for (dataset, file, bytes) in [("lost", "income.parquet", PARQUET), ("kept", "income.csv", CSV)] {
-        put(&host, dataset, &[(file, bytes)]).expect(201);
-    }
-    let parquet = stored(&host).into_iter().find(|name| name.ends_with(".parquet")).unwrap();
-    let setup = host.stop();
-    let journal = setup.data_dir().join("journal.jsonl");
-    let text = std::fs::read_to_string(&journal).unwrap();
-    std::fs::write(&journal, text.replacen("lost@", "last@", 1)).unwrap();
-    assert!(!setup.check(&[]).status.success());
-    assert!(setup.check(&["--rebuild"]).status.success());
-    let aside = setup.data_dir().join("files-without-records/1/datasets").join(parquet);
-    let mut host = setup.start();
-    for _ in 0..2 {
-        assert_eq!(std::fs::read(&aside).unwrap(), PARQUET);
-        assert_eq!(stored(&host).len(), 1);
-        host.get("/v1/datasets/lost").error(404);
-        host.get("/v1/datasets/kept/versions/1/preview").expect(200);
-        // Nothing else is lost at the starts that follow.
-        host = host.stop().start();
-    }
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Drop for Hold {
         let mut versions = self.holds.0.lock();
         let Some(holders) = versions.held.get_mut(&self.key) else { return };
         if let Some(place) = holders.iter().position(|holder| *holder == self.holder) {
-            holders.swap_remove(place);
+            holders.remove(place);
         }
         if holders.is_empty() {
             versions.held.remove(&self.key);

@@ -207,10 +207,10 @@ fn wrong_form(error: &multer::Error) -> ApiError {
         }
         source = cause.source();
     }
-    if let multer::Error::StreamReadFailed(cause) = error {
-        if let Some(error) = cause.downcast_ref::<ApiError>() {
-            return ApiError::new(error.code, error.message.clone());
-        }
+    if let multer::Error::StreamReadFailed(cause) = error
+        && let Some(error) = cause.downcast_ref::<ApiError>()
+    {
+        return ApiError::new(error.code, error.message.clone());
     }
     ApiError::invalid(format!("the body is no form: {error}"))
 }
