@@ -31,7 +31,9 @@ fn kill_at_random(host: Host, id: u64, kills: usize, pauses: std::ops::Range<u64
     (host, met_running + met_waiting)
 }
 
-fn killed(rows: usize, kills: usize) {
+#[test]
+fn a_job_of_a_million_rows_survives_twenty_kills() {
+    let (rows, kills) = (1_000_000, 20);
     let host = Setup::new().start();
     with_income(&host);
     put(&host, "census", "application/vnd.apache.parquet", table::repeated_census(rows));
@@ -52,17 +54,6 @@ fn killed(rows: usize, kills: usize) {
     assert_eq!(versions["versions"].as_array().map(Vec::len), Some(1));
     let left = || left_behind(&host, id).into_iter().filter(|name| name.contains("part")).count();
     wait_until("its parts are removed", || left() == 0);
-}
-
-#[test]
-fn a_job_survives_kills() {
-    killed(400_000, 8);
-}
-
-#[test]
-#[ignore = "some minutes: the size that is promised"]
-fn a_job_of_a_million_rows_survives_twenty_kills() {
-    killed(1_000_000, 20);
 }
 
 #[test]

@@ -59,7 +59,9 @@ pub fn assert_every_row_once(predicted: &RecordBatch, rows: usize) {
     }
 }
 
-fn many_rows(rows: usize) {
+#[test]
+fn a_million_rows_are_predicted_as_online() {
+    let rows = 1_000_000;
     let host = Host::start();
     with_income(&host);
     put(&host, "census", "application/vnd.apache.parquet", table::repeated_census(rows));
@@ -71,19 +73,6 @@ fn many_rows(rows: usize) {
     let predicted = output(&host, &done);
     assert_every_row_once(&predicted, rows);
     assert_as_online(&host, &predicted, 300);
-    let began: Value = done["started"].clone();
-    println!("{rows} rows from {began} to {}", done["ended"]);
-}
-
-#[test]
-fn every_row_is_predicted_as_online() {
-    many_rows(200_000);
-}
-
-#[test]
-#[ignore = "a minute: the size that is promised"]
-fn a_million_rows_are_predicted_as_online() {
-    many_rows(1_000_000);
 }
 
 /// Rows of reference cases as a CSV file, and what is expected of each.
