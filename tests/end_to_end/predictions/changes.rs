@@ -10,9 +10,9 @@ use serde_json::json;
 
 use super::{get, publication, publish, put_dataset, put_lines, put_table, staged};
 
-/// Enough for a publication to take some time.
+/// Enough for a publication to take longer than the requests that are sent meanwhile.
 fn many_rows(mark: u64) -> String {
-    (0..300_000).map(|key| format!("{{\"key\":{key},\"mark\":{mark}}}\n")).collect()
+    (0..1_500_000).map(|key| format!("{{\"key\":{key},\"mark\":{mark}}}\n")).collect()
 }
 
 /// A table with two small versions and a large dataset `large`.

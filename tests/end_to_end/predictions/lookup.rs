@@ -1,7 +1,7 @@
 //! What a client gets: typed values under their keys, from the version that answers, or a sentence that says why not.
 
 use modelhost_tests::form::Form;
-use modelhost_tests::host::Host;
+use modelhost_tests::host::{Host, wait_until};
 use modelhost_tests::http::Request;
 use serde_json::{Value, json};
 
@@ -197,8 +197,9 @@ fn lookups_are_counted_and_nobody_is_named_in_the_log() {
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
+    let lines = |log: &str| log.matches("/v1/predictions/users/{key}").count();
+    wait_until("both lines are in the log", || lines(&host.log()) == 2);
     let log = host.log();
-    assert!(log.contains("/v1/predictions/users/{key}"), "{log}");
     for name in ["zuleika", "quentin", "xavier"] {
         assert!(!log.contains(name), "{name} is in\n{log}");
     }
