@@ -34,7 +34,9 @@ pub use error::Error;
 pub use host::ModelHost;
 pub use live::VersionSelector;
 pub use modelhost_inference::EngineStatus;
-pub use modelhost_runtime::{CallError, FoundColumn, FoundRows, LookupError, NamedTensors, PredictionTables};
+pub use modelhost_runtime::{
+    CallError, FoundColumn, FoundRows, LimitExceeded, LookupError, NamedTensors, PredictionTables,
+};
 pub use operate::Authorship;
 pub use servable::{MemoryUsage, RequestOptions, Servable};
 pub use settings::{ServingSettings, Settings};

@@ -65,12 +65,20 @@ impl Execution {
         let splits = plan.splits.len() as u64;
         let splits = SplitCounts { total: splits, done: splits - splits_of(&left) };
         self.progress.begin(plan.counted_rows(), splits, committed.values());
-        let allowed = self.planned.specification.failures_allowed(plan.counted_rows());
-        self.check_failures(allowed, None)?;
-        self.clone().work(left, parts, allowed).await
+        self.check_failures(None)?;
+        let ended = self.clone().work(left, parts).await?;
+        // Only now is it known how many rows were asked about.
+        self.check_failures(None)?;
+        Ok(ended)
     }
 
-    async fn work(self: Arc<Self>, left: Vec<Piece>, parts: Parts, allowed: u64) -> Result<Ended, Error> {
+    /// How many rows may have failed by now.
+    fn failures_allowed(&self) -> u64 {
+        let (asked, most_asked) = self.progress.asked();
+        self.planned.specification.failures_allowed(asked, most_asked)
+    }
+
+    async fn work(self: Arc<Self>, left: Vec<Piece>, parts: Parts) -> Result<Ended, Error> {
         let mut working = JoinSet::new();
         let mut pieces = left.into_iter();
         let mut outcome = Ok(Ended::Complete);
@@ -78,7 +86,7 @@ impl Execution {
             while working.len() < self.pieces_at_once() && !self.stop.is_cancelled() {
                 let Some(piece) = pieces.next() else { break };
                 let (execution, parts) = (self.clone(), parts.clone());
-                working.spawn(async move { execution.piece(piece, parts, allowed).await });
+                working.spawn(async move { execution.piece(piece, parts).await });
             }
             match working.join_next().await {
                 None => break,
@@ -119,7 +127,7 @@ impl Execution {
         Ok(plan)
     }
 
-    async fn piece(&self, piece: Piece, parts: Parts, allowed: u64) -> Result<Ended, Error> {
+    async fn piece(&self, piece: Piece, parts: Parts) -> Result<Ended, Error> {
         let Planned { source, query, scorer, .. } = &self.planned;
         let unreadable = Arc::new(Mutex::new(Vec::new()));
         let rows = source.read(&piece).await?;
@@ -127,8 +135,10 @@ impl Execution {
         let batches = query.run(rows, source.batch_schema(), &wanted, unreadable.clone()).await?;
         let score = |batch: Result<RecordBatch, Error>| async move {
             let batch = batch?;
-            let last = batch.num_rows().checked_sub(1).map(|last| row_number(&batch, last));
-            Ok::<_, Error>((last, scorer.score(&batch).await?))
+            let may_fail = self.failures_allowed().saturating_sub(self.progress.failed());
+            let scored = scorer.score(&batch, may_fail).await?;
+            let last = scored.decided.checked_sub(1).map(|last| row_number(&batch, last));
+            Ok::<_, Error>((last, scored))
         };
         let mut scored = batches.map(score).buffered(scorer.parallelism());
         let mut writing = Writing::begin(self, &piece, parts, unreadable)?;
@@ -142,14 +152,19 @@ impl Execution {
                 next = scored.next() => next,
             };
             let Some(next) = next else { break };
-            let (last, rows) = next?;
+            let (last, mut rows) = next?;
+            let one_too_many = rows.one_too_many.take();
             if let Some(last) = last {
                 writing.add(rows, last + 1)?;
             }
-            self.check_failures(allowed, Some(&mut writing))?;
+            self.check_failures(Some(&mut writing))?;
+            if let Some(row) = one_too_many {
+                // The rows after it were not tried.
+                return Err(self.too_many_failed(&mut writing, &row)?);
+            }
         }
         writing.add_rest()?;
-        self.check_failures(allowed, Some(&mut writing))?;
+        self.check_failures(Some(&mut writing))?;
         writing.finish()?;
         if piece.end_row == piece.split.first_row + piece.split.rows {
             self.progress.split_done();
@@ -159,8 +174,8 @@ impl Execution {
 
     /// Ends the job where too many rows failed. Where some may fail, what is written is committed before, so that the
     /// reasons can be read.
-    fn check_failures(&self, allowed: u64, writing: Option<&mut Writing<'_>>) -> Result<(), Error> {
-        let failed = self.progress.failed();
+    fn check_failures(&self, writing: Option<&mut Writing<'_>>) -> Result<(), Error> {
+        let (failed, allowed) = (self.progress.failed(), self.failures_allowed());
         if failed <= allowed {
             return Ok(());
         }
@@ -177,6 +192,20 @@ impl Execution {
             ErrorPolicy::Skip => format!("{failed} rows failed, and {allowed} may: {example}"),
         };
         Err(Error::new(ErrorCode::Unprocessable, message))
+    }
+
+    /// The end of a job by this row, after what was scored before is committed.
+    fn too_many_failed(&self, writing: &mut Writing<'_>, row: &FailedRow) -> Result<Error, Error> {
+        let example = format!("row {} failed: {}", row.row, row.reason);
+        let message = match self.planned.specification.on_error {
+            ErrorPolicy::Fail => example,
+            ErrorPolicy::Skip => {
+                writing.commit_so_far()?;
+                let allowed = self.failures_allowed();
+                format!("more than {allowed} rows failed, and {allowed} may: {example}")
+            }
+        };
+        Ok(Error::new(ErrorCode::Unprocessable, message))
     }
 }
 
@@ -241,7 +270,7 @@ impl<'a> Writing<'a> {
 
     /// Adds rows, after which everything before `next_row` is in the part.
     fn add(&mut self, scored: Scored, next_row: u64) -> Result<(), Error> {
-        let Scored { rows, mut failed } = scored;
+        let Scored { rows, mut failed, .. } = scored;
         failed.extend(self.unreadable_before(next_row));
         self.part.write(&rows)?;
         self.fail(failed)?;

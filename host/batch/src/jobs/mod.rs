@@ -5,9 +5,12 @@
 //! `execution` (pieces of splits, each `reading` → `query` → `scoring` → `parts`) → `publishing` (the new version). This
 //! module owns the states of jobs and what of it is recorded.
 
+mod calls;
 mod convert;
 mod dry_run;
+mod elements;
 mod execution;
+mod expressions;
 mod fault;
 mod inputs;
 mod lists;
@@ -20,6 +23,7 @@ mod query;
 mod reading;
 mod record;
 mod scoring;
+mod sizes;
 mod specification;
 mod states;
 mod store;
