@@ -378,6 +378,9 @@ impl Tried {
     }
 }
 
+/// Rows in order, and their columns.
+type Ordered = (Vec<u32>, Vec<ArrayRef>);
+
 /// Answers for some of the rows of a batch, in the order of the calls.
 #[derive(Default)]
 struct Answers {
@@ -392,7 +395,7 @@ impl Answers {
     }
 
     /// The rows and their columns, in the order of the rows. None where there are no rows.
-    fn in_order(self) -> Result<Option<(Vec<u32>, Vec<ArrayRef>)>, ArrowError> {
+    fn in_order(self) -> Result<Option<Ordered>, ArrowError> {
         let Answers { mut rows, columns } = self;
         let Some(first) = columns.first() else { return Ok(None) };
         let joined = (0..first.len())

@@ -189,7 +189,7 @@ impl Reading {
         let mut batches = Vec::new();
         let mut numbers: Vec<u64> = Vec::with_capacity(block.len());
         let mut failed = Vec::new();
-        let mut left = vec![0..block.len()];
+        let mut left = Vec::from_iter(std::iter::once(0..block.len()));
         while let Some(range) = left.pop() {
             match self.decode_lines(block, range.clone()) {
                 Ok(batch) => {
