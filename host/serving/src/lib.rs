@@ -35,7 +35,7 @@ pub use host::ModelHost;
 pub use live::VersionSelector;
 pub use modelhost_inference::{BackgroundThreads, EngineStatus};
 pub use modelhost_runtime::{
-    CallError, FoundColumn, FoundRows, LookupError, MAX_KEYS as MAX_LOOKUP_KEYS, NamedTensors,
+    CallError, FoundColumn, FoundRows, LimitExceeded, LookupError, MAX_KEYS as MAX_LOOKUP_KEYS, NamedTensors,
     PredictionTables,
 };
 pub use operate::Authorship;

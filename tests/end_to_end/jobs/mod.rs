@@ -1,6 +1,7 @@
 //! Batch jobs through the front door: what comes out of them is what the model answers online, row by row, whatever
 //! happens in between.
 
+mod expressions;
 mod formats;
 mod interrupted;
 mod kills;

@@ -110,7 +110,7 @@ async fn score_first(planned: &Planned) -> Result<(Vec<Value>, Vec<FailedRow>), 
         while let Some(batch) = batches.next().await {
             let batch = batch?;
             let left = ROWS.saturating_sub(predictions.len() + failed.len());
-            let scored = scorer.score(&batch.slice(0, left.min(batch.num_rows()))).await?;
+            let scored = scorer.score(&batch.slice(0, left.min(batch.num_rows())), u64::MAX).await?;
             predictions.extend(as_json(&scored.rows)?);
             failed.extend(scored.failed);
             failed.append(&mut unreadable.lock());

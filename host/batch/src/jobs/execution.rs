@@ -69,8 +69,8 @@ pub(crate) enum Ended {
     Stopped,
 }
 
-/// What became of a batch, and the number of its last row where it has one.
-type ScoredBatch = (Scored, Option<u64>);
+/// What became of a batch, and the first row that it decides nothing about. None where it has no rows.
+type ScoredBatch = Option<(Scored, u64)>;
 
 impl Haste {
     /// That of a job that begins to work.
@@ -104,22 +104,32 @@ impl Execution {
         let splits = plan.splits.len() as u64;
         let splits = SplitCounts { total: splits, done: splits - splits_of(&left) };
         self.progress.begin(plan.counted_rows(), splits, committed.values());
-        let allowed = self.planned.specification.failures_allowed(plan.counted_rows());
-        let failed = self.progress.failed();
-        if failed > allowed {
-            return Err(too_many_failed(failed, allowed, None));
-        }
-        self.clone().work(left, parts, allowed).await
+        self.check_failures()?;
+        let ended = self.clone().work(left, parts).await?;
+        // Only now is it known how many rows were asked about.
+        self.check_failures()?;
+        Ok(ended)
     }
 
-    async fn work(self: Arc<Self>, left: Vec<Piece>, parts: Parts, allowed: u64) -> Result<Ended, Error> {
+    fn check_failures(&self) -> Result<(), Error> {
+        let (failed, allowed) = (self.progress.failed(), self.failures_allowed());
+        if failed > allowed { Err(too_many_failed(failed, allowed, None)) } else { Ok(()) }
+    }
+
+    /// How many rows may have failed by now.
+    pub(super) fn failures_allowed(&self) -> u64 {
+        let (asked, most_asked) = self.progress.asked();
+        self.planned.specification.failures_allowed(asked, most_asked)
+    }
+
+    async fn work(self: Arc<Self>, left: Vec<Piece>, parts: Parts) -> Result<Ended, Error> {
         let mut working = JoinSet::new();
         let mut pieces = left.into_iter();
         let mut outcome = Ok(Ended::Complete);
         loop {
             while working.len() < self.pieces_at_once() && !self.stop.is_cancelled() {
                 let Some(piece) = pieces.next() else { break };
-                working.spawn(self.clone().piece(piece, parts.clone(), allowed));
+                working.spawn(self.clone().piece(piece, parts.clone()));
             }
             match working.join_next().await {
                 None => break,
@@ -179,9 +189,9 @@ impl Execution {
         Ok(plan)
     }
 
-    async fn piece(self: Arc<Self>, piece: Piece, parts: Parts, allowed: u64) -> Result<Ended, Error> {
+    async fn piece(self: Arc<Self>, piece: Piece, parts: Parts) -> Result<Ended, Error> {
         let unreadable = Unreadable::default();
-        let writer = Writer::begin(self.clone(), piece.clone(), parts, unreadable.clone(), allowed);
+        let writer = Writer::begin(self.clone(), piece.clone(), parts, unreadable.clone());
         let scored = self.score(&piece, unreadable, &writer).await;
         // Whatever ended it, what it has come to is committed, and nothing is written any more afterwards.
         let written = writer.end(matches!(scored, Ok(Ended::Complete))).await;
@@ -218,8 +228,8 @@ impl Execution {
                 }
             };
             let Some(next) = next else { return Ok(Ended::Complete) };
-            if let (rows, Some(last)) = next?
-                && !writer.add(rows, last + 1).await
+            if let Some((scored, next_row)) = next?
+                && !writer.add(scored, next_row).await
             {
                 // The writer says why.
                 return Ok(Ended::Stopped);
@@ -240,13 +250,20 @@ impl Execution {
 
     async fn score_batch(self: Arc<Self>, batch: Result<RecordBatch, Error>) -> Result<ScoredBatch, Error> {
         let batch = batch?;
-        let last = batch.num_rows().checked_sub(1).map(|last| row_number(&batch, last));
-        let scored = self.planned.scorer.score(&batch).await?;
-        let (rows, answered) = (batch.num_rows(), scored.rows.num_rows() + scored.failed.len());
-        if answered != rows {
-            return Err(Error::internal(format!("of a batch of {rows} rows there are {answered}")));
+        if batch.num_rows() == 0 {
+            return Ok(None);
         }
-        Ok((scored, last))
+        let may_fail = self.failures_allowed().saturating_sub(self.progress.failed());
+        let scored = self.planned.scorer.score(&batch, may_fail).await?;
+        let (rows, answered) = (scored.decided, scored.rows.num_rows() + scored.failed.len());
+        if answered != rows {
+            return Err(Error::internal(format!("of {rows} rows of a batch there are {answered}")));
+        }
+        let next_row = match rows.checked_sub(1) {
+            Some(last) => row_number(&batch, last) + 1,
+            None => row_number(&batch, 0),
+        };
+        Ok(Some((scored, next_row)))
     }
 }
 

@@ -28,8 +28,10 @@ impl Fault {
     pub(crate) const NULL: &'static str = "null";
     /// A value that the datatype does not have.
     pub(crate) const TYPE: &'static str = "type";
-    /// A list of another length than the input takes.
+    /// A list of another length than the input takes, or of more elements than a call may have.
     pub(crate) const SHAPE: &'static str = "shape";
+    /// A SQL expression that has no value for the row.
+    pub(crate) const EXPRESSION: &'static str = "expression";
     /// An answer that is no text.
     pub(crate) const NOT_TEXT: &'static str = "output_not_utf8";
     /// An answer that has another number of rows than was asked for.

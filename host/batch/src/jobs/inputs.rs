@@ -1,23 +1,24 @@
-//! Columns of a record batch as the input tensors of a model: which columns an input is made of, which rows cannot be
-//! said in its datatype and shape, and the tensors of the others. Numbers are handed over where they lie; texts are
-//! copied once. Knows no calls and no files.
+//! Columns of a record batch as the inputs of a model: which columns an input is made of, which rows cannot be said in
+//! its datatype and shape, and which of the others can share a call. Knows no calls and no files.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar, UInt32Array};
-use arrow::compute::kernels::zip::zip;
-use arrow::compute::{is_not_null, take};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
 use arrow::error::ArrowError;
-use bytes::Bytes;
 use modelhost_core::{Datatype, ErrorCode, Signature, Tensor, TensorDescription};
 use modelhost_serving::{Error, NamedTensors};
 
 use super::convert::{Converted, arrow_type, convert, element, fits, shown};
+use super::elements::{elements, filled, pick, side_by_side};
 use super::fault::Fault;
 use super::lists::{self, Extents, levels};
+use super::sizes;
 use super::specification::InputMapping;
+
+/// Bytes of an input of one call, as far as filling short lists up makes them, and columns side by side.
+const CALL_BYTES: u64 = 32 << 20;
 
 /// How rows become calls of one model.
 pub(crate) struct Inputs {
@@ -36,7 +37,26 @@ struct Input {
     /// Whether the rows are a dimension in front of these.
     has_rows: bool,
     if_null: Option<ArrayRef>,
-    pad: Option<ArrayRef>,
+    pad: Option<Pad>,
+}
+
+/// What fills short lists up.
+struct Pad {
+    element: ArrayRef,
+    /// Bytes of one in a tensor.
+    bytes: u64,
+}
+
+impl Pad {
+    fn new(element: ArrayRef, datatype: Datatype) -> Pad {
+        let text = || 4 + sizes::bytes(&element);
+        Pad { bytes: datatype.size().map_or_else(text, |size| size as u64), element }
+    }
+
+    /// The bytes of so many rows that are filled up to this length.
+    fn filled(&self, rows: usize, length: u64) -> u64 {
+        self.bytes.saturating_mul(length).saturating_mul(rows as u64)
+    }
 }
 
 /// The columns of one record batch, ready to be cut into calls.
@@ -143,7 +163,7 @@ impl Input {
             dims: dims.to_vec(),
             has_rows,
             if_null: filling(if_null, "if_null")?,
-            pad: filling(pad, "pad")?,
+            pad: filling(pad, "pad")?.map(|element| Pad::new(element, *datatype)),
         };
         input.check(schema)?;
         Ok(input)
@@ -231,10 +251,7 @@ impl Input {
         if depth == 0 {
             return Ok((fitting, None));
         }
-        let (column, array) = (&self.columns[0], &mut fitting[0]);
-        if let Some(pad) = &self.pad {
-            *array = self.pad(array, pad)?;
-        }
+        let (column, array) = (&self.columns[0], &fitting[0]);
         let extents: Vec<Extents> = (0..array.len()).map(|row| lists::extents(array, row, depth)).collect();
         for (row, extents) in extents.iter().enumerate() {
             if let Some(fault) = self.shape_fault(column, extents) {
@@ -265,7 +282,8 @@ impl Input {
                 }
             }
         }
-        if let Some(filling) = &self.if_null
+        // Texts are copied into their tensor anyway.
+        if let Some(filling) = self.if_null.as_ref().filter(|_| self.text_for_null().is_none())
             && before.null_count() > 0
         {
             values = filled(&values, filling)?;
@@ -283,20 +301,39 @@ impl Input {
         Fault::new(Fault::TYPE, format!("column {column:?} is {value}: input {name:?} takes {datatype}"))
     }
 
-    fn pad(&self, array: &ArrayRef, pad: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-        let lengths = (0..array.len()).filter_map(|row| match lists::extents(array, row, 1) {
-            Extents::Of(extents) => extents.first().copied(),
-            _ => None,
-        });
-        let longest = lengths.max().unwrap_or(0);
-        let length = self.dims.first().and_then(|dim| u64::try_from(*dim).ok()).unwrap_or(longest);
-        if longest > length {
-            // Those are found out by their shape; the others are filled no further than they have to be.
-            return Ok(array.clone());
+    /// What a null becomes when texts are copied into a tensor. A null that fills a list up is told from one that was there.
+    fn text_for_null(&self) -> Option<&ArrayRef> {
+        let is_copied = self.datatype == Datatype::Bytes && self.pad.is_none();
+        self.if_null.as_ref().filter(|_| is_copied)
+    }
+
+    /// Rows with lists that are filled up to one length.
+    fn padded(&self, lists: &ArrayRef, pad: &Pad) -> Result<(ArrayRef, u64), ArrowError> {
+        let lengths = (0..lists.len()).map(|row| lists::length(lists, row));
+        let length = self.fixed_length().unwrap_or_else(|| lengths.max().unwrap_or(0));
+        let padded = lists::padded(lists, length)?;
+        let leaves = filled(&lists::leaves(&padded, 1), &pad.element)?;
+        Ok((lists::with_leaves(&padded, 1, leaves)?, length))
+    }
+
+    /// The extent of lists of one level, where the signature says it.
+    fn fixed_length(&self) -> Option<u64> {
+        self.dims.first().and_then(|dim| u64::try_from(*dim).ok())
+    }
+
+    /// What short lists are filled up with, where that depends on the longest of a call.
+    fn free_pad(&self) -> Option<&Pad> {
+        self.pad.as_ref().filter(|_| self.fixed_length().is_none())
+    }
+
+    /// The bytes that every row has in a tensor, as far as that is known before.
+    fn row_bytes(&self) -> u64 {
+        let size = self.datatype.size().unwrap_or(4) as u64;
+        if self.columns.len() != 1 {
+            return size.saturating_mul(self.columns.len() as u64);
         }
-        let padded = lists::padded(array, length)?;
-        let leaves = filled(&lists::leaves(&padded, 1), pad)?;
-        lists::with_leaves(&padded, 1, leaves)
+        let extents = self.dims.iter().map(|dim| u64::try_from(*dim).unwrap_or(1));
+        extents.fold(self.pad.as_ref().map_or(size, |pad| pad.bytes), u64::saturating_mul)
     }
 
     fn shape_fault(&self, column: &str, extents: &Extents) -> Option<Fault> {
@@ -314,7 +351,16 @@ impl Input {
             }
             Extents::Of(extents) => extents,
         };
+        if let (Some(pad), Some(length)) = (&self.pad, self.fixed_length())
+            && pad.filled(1, length) > CALL_BYTES
+        {
+            let reason = format!(
+                "input {name:?} takes {length} elements of a row: lists are not filled up to more than {CALL_BYTES} bytes"
+            );
+            return Some(Fault::new(Fault::SHAPE, reason));
+        }
         let fits = dims.iter().zip(extents).all(|(dim, extent)| match u64::try_from(*dim) {
+            Ok(expected) if self.pad.is_some() => *extent <= expected,
             Ok(expected) => expected == *extent,
             Err(_) => true,
         });
@@ -325,51 +371,95 @@ impl Input {
         })
     }
 
-    /// The tensor of some rows, all of which have the same extents.
+    /// The tensor of some rows, all of which have the same extents, unless they are filled up.
     fn tensor(&self, columns: &[ArrayRef], rows: &[u32], extents: &[u64]) -> Result<Tensor, String> {
         let said = |error: ArrowError| error.to_string();
-        let picked =
+        let mut picked =
             columns.iter().map(|column| pick(column, rows)).collect::<Result<Vec<_>, _>>().map_err(said)?;
         let mut shape = if self.has_rows { vec![rows.len() as u64] } else { Vec::new() };
-        let data = match &picked[..] {
+        let data = match &mut picked[..] {
             [column] => {
-                shape.extend_from_slice(extents);
-                elements(&lists::flattened(column, self.depth()), self.datatype)?
+                match &self.pad {
+                    Some(pad) => {
+                        let (padded, length) = self.padded(column, pad).map_err(said)?;
+                        *column = padded;
+                        shape.push(length);
+                    }
+                    None => shape.extend_from_slice(extents),
+                }
+                elements(&lists::flattened(column, self.depth()), self.datatype, self.text_for_null())?
             }
             columns => {
                 shape.push(columns.len() as u64);
-                side_by_side(columns, self.datatype)?
+                side_by_side(columns, self.datatype, self.text_for_null())?
             }
         };
         Tensor::new(self.datatype, shape, data).map_err(|error| error.to_string())
     }
 }
 
+/// Rows of one call, to which more can be added.
+struct Open {
+    group: usize,
+    /// For each input that is filled up the longest list.
+    longest: Vec<u64>,
+}
+
 impl Prepared<'_> {
     /// Rows that can share a call, out of those that are not in `left_out`.
     pub(crate) fn groups(&self, left_out: &BTreeMap<usize, Fault>, batch_size: usize) -> Vec<Vec<u32>> {
-        let size = if self.plan.is_batched { batch_size.max(1) } else { 1 };
+        let row_bytes = self.plan.inputs.iter().map(Input::row_bytes).max().unwrap_or(0).max(1);
+        let most = usize::try_from(CALL_BYTES / row_bytes).unwrap_or(usize::MAX).min(batch_size).max(1);
+        let size = if self.plan.is_batched { most } else { 1 };
+        let rows = (0..self.rows).filter(|row| !left_out.contains_key(row));
+        let rows = rows.map(|row| (row, u32::try_from(row).unwrap_or(u32::MAX)));
+        if self.extents.iter().all(Option::is_none) {
+            let rows: Vec<u32> = rows.map(|(_, number)| number).collect();
+            return rows.chunks(size).map(<[u32]>::to_vec).collect();
+        }
         let mut groups: Vec<Vec<u32>> = Vec::new();
-        let mut open: Vec<(u32, usize)> = Vec::new();
-        for row in (0..self.rows).filter(|row| !left_out.contains_key(row)) {
-            let number = u32::try_from(row).unwrap_or(u32::MAX);
-            let same = |(first, _): &&mut (u32, usize)| self.have_equal_extents(*first as usize, row);
-            match open.iter_mut().find(same) {
-                Some((_, group)) if groups[*group].len() < size => groups[*group].push(number),
-                found => {
-                    groups.push(vec![number]);
-                    match found {
-                        Some((_, group)) => *group = groups.len() - 1,
-                        None => open.push((number, groups.len() - 1)),
-                    }
+        let mut open: HashMap<Vec<&Extents>, Open> = HashMap::new();
+        for (row, number) in rows {
+            let lengths = self.lengths(row);
+            let extents = self.shared_extents(row);
+            if let Some(Open { group, longest }) = open.get_mut(&extents) {
+                let longer: Vec<u64> = longest.iter().zip(&lengths).map(|(a, b)| *a.max(b)).collect();
+                let rows = groups[*group].len();
+                if rows < size && self.is_filled_within(rows + 1, &longer) {
+                    groups[*group].push(number);
+                    *longest = longer;
+                    continue;
                 }
             }
+            open.insert(extents, Open { group: groups.len(), longest: lengths });
+            groups.push(vec![number]);
         }
         groups
     }
 
-    fn have_equal_extents(&self, one: usize, other: usize) -> bool {
-        self.extents.iter().flatten().all(|extents| extents[one] == extents[other])
+    /// The extents that the rows of a call have in common.
+    fn shared_extents(&self, row: usize) -> Vec<&Extents> {
+        let inputs = self.plan.inputs.iter().zip(&self.extents);
+        let shared = inputs.filter(|(input, _)| input.pad.is_none());
+        shared.filter_map(|(_, extents)| extents.as_ref()?.get(row)).collect()
+    }
+
+    /// The lengths of the lists that are filled up to the longest of their call.
+    fn lengths(&self, row: usize) -> Vec<u64> {
+        let inputs = self.plan.inputs.iter().zip(&self.extents);
+        let length = |(input, extents): (&Input, &Option<Vec<Extents>>)| {
+            input.free_pad()?;
+            match extents.as_ref()?.get(row)? {
+                Extents::Of(extents) => extents.first().copied(),
+                _ => Some(0),
+            }
+        };
+        inputs.filter_map(length).collect()
+    }
+
+    fn is_filled_within(&self, rows: usize, longest: &[u64]) -> bool {
+        let pads = self.plan.inputs.iter().filter_map(Input::free_pad);
+        pads.zip(longest).all(|(pad, longest)| pad.filled(rows, *longest) <= CALL_BYTES)
     }
 
     /// The inputs of a call for these rows of one group.
@@ -393,118 +483,6 @@ impl Prepared<'_> {
 fn note(faults: &mut BTreeMap<usize, Fault>, row: usize, fault: impl FnOnce() -> Fault) {
     if let Entry::Vacant(vacant) = faults.entry(row) {
         vacant.insert(fault());
-    }
-}
-
-/// Some rows of a column: a slice of it, where they lie side by side.
-pub(crate) fn pick(column: &ArrayRef, rows: &[u32]) -> Result<ArrayRef, ArrowError> {
-    match (rows.first(), rows.last()) {
-        (Some(first), Some(last)) if (last - first) as usize + 1 == rows.len() => {
-            Ok(column.slice(*first as usize, rows.len()))
-        }
-        _ => take(column, &UInt32Array::from(rows.to_vec()), None),
-    }
-}
-
-fn filled(values: &ArrayRef, filling: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let filling = arrow::compute::cast(filling, values.data_type())?;
-    zip(&is_not_null(values)?, values, &Scalar::new(filling))
-}
-
-/// The elements of cells without nulls, in the layout of a tensor.
-fn elements(cells: &ArrayRef, datatype: Datatype) -> Result<Bytes, String> {
-    match datatype.size() {
-        None => strings(&[cells]),
-        Some(_) if datatype == Datatype::Bool => Ok(truths(cells.as_boolean()).into()),
-        Some(size) => Ok(Bytes::from_owner(shared(cells, size)?)),
-    }
-}
-
-/// A buffer of Arrow, as bytes.
-struct Shared(arrow::buffer::Buffer);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_slice()
-    }
-}
-
-fn shared(cells: &ArrayRef, size: usize) -> Result<Shared, String> {
-    let data = cells.to_data();
-    let buffer = data.buffers().first().ok_or("a column of numbers has no buffer")?;
-    Ok(Shared(buffer.slice_with_length(data.offset() * size, data.len() * size)))
-}
-
-fn truths(cells: &BooleanArray) -> Vec<u8> {
-    (0..cells.len()).map(|index| u8::from(cells.value(index))).collect()
-}
-
-/// Columns of equal length, row by row.
-fn side_by_side(columns: &[ArrayRef], datatype: Datatype) -> Result<Bytes, String> {
-    if datatype == Datatype::Bytes {
-        return strings(&columns.iter().collect::<Vec<_>>());
-    }
-    let size = datatype.size().unwrap_or(1);
-    let parts = columns.iter().map(|column| elements(column, datatype)).collect::<Result<Vec<_>, _>>()?;
-    let rows = parts.first().map_or(0, |part| part.len() / size);
-    let mut data = Vec::with_capacity(rows * size * parts.len());
-    for row in 0..rows {
-        parts.iter().for_each(|part| data.extend_from_slice(&part[row * size..(row + 1) * size]));
-    }
-    Ok(data.into())
-}
-
-/// Texts and byte strings with their lengths, row by row.
-fn strings(columns: &[&ArrayRef]) -> Result<Bytes, String> {
-    let cells = columns.iter().map(|column| Cells::new(column)).collect::<Result<Vec<_>, _>>()?;
-    let rows = columns.first().map_or(0, |column| column.len());
-    let mut data = Vec::with_capacity(columns.iter().map(|column| column.get_array_memory_size()).sum());
-    for row in 0..rows {
-        for cells in &cells {
-            let bytes = cells.get(row);
-            let length = u32::try_from(bytes.len()).map_err(|_| "a text has more than 4 GiB")?;
-            data.extend_from_slice(&length.to_le_bytes());
-            data.extend_from_slice(bytes);
-        }
-    }
-    Ok(data.into())
-}
-
-/// Texts and byte strings in any of Arrow's layouts.
-enum Cells<'a> {
-    Text(&'a arrow::array::StringArray),
-    LargeText(&'a arrow::array::LargeStringArray),
-    TextView(&'a arrow::array::StringViewArray),
-    Binary(&'a arrow::array::BinaryArray),
-    LargeBinary(&'a arrow::array::LargeBinaryArray),
-    BinaryView(&'a arrow::array::BinaryViewArray),
-    FixedSizeBinary(&'a arrow::array::FixedSizeBinaryArray),
-}
-
-impl<'a> Cells<'a> {
-    fn new(array: &'a ArrayRef) -> Result<Cells<'a>, String> {
-        Ok(match array.data_type() {
-            DataType::Utf8 => Cells::Text(array.as_string()),
-            DataType::LargeUtf8 => Cells::LargeText(array.as_string()),
-            DataType::Utf8View => Cells::TextView(array.as_string_view()),
-            DataType::Binary => Cells::Binary(array.as_binary()),
-            DataType::LargeBinary => Cells::LargeBinary(array.as_binary()),
-            DataType::BinaryView => Cells::BinaryView(array.as_binary_view()),
-            DataType::FixedSizeBinary(_) => Cells::FixedSizeBinary(array.as_fixed_size_binary()),
-            other => return Err(format!("{other} is no text")),
-        })
-    }
-
-    fn get(&self, row: usize) -> &'a [u8] {
-        match self {
-            Cells::Text(array) => array.value(row).as_bytes(),
-            Cells::LargeText(array) => array.value(row).as_bytes(),
-            Cells::TextView(array) => array.value(row).as_bytes(),
-            Cells::Binary(array) => array.value(row),
-            Cells::LargeBinary(array) => array.value(row),
-            Cells::BinaryView(array) => array.value(row),
-            Cells::FixedSizeBinary(array) => array.value(row),
-        }
     }
 }
 

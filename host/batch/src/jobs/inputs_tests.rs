@@ -145,6 +145,50 @@ fn lists_may_be_filled_up() {
 }
 
 #[test]
+fn a_list_that_is_too_long_for_its_input_fails_alone() {
+    let rows = lists(&[Some(vec![Some(1)]), Some(vec![Some(2); 4]), Some(vec![Some(3), Some(4)])]);
+    let batch = batch(vec![("x", rows)]);
+    let padded = mappings(json!({ "x": { "column": "x", "pad": 0 } }));
+    let three = signature(vec![description("x", Datatype::Int64, &[-1, 3])]);
+    let plan = Inputs::new(&three, &padded, &batch.schema()).unwrap();
+    let (prepared, faults) = plan.prepare(&batch).unwrap();
+    assert_eq!(faults.iter().map(|(row, fault)| (*row, fault.code)).collect::<Vec<_>>(), [(1, Fault::SHAPE)]);
+    assert_eq!(prepared.groups(&faults, 10), [vec![0, 2]]);
+    let tensors = prepared.tensors(&[0, 2]).unwrap();
+    assert_eq!(tensor(&tensors, "x").shape(), [2, 3]);
+    assert_eq!(elements_of::<8>(tensor(&tensors, "x")), [1_i64, 0, 0, 3, 4, 0].map(i64::to_le_bytes));
+}
+
+#[test]
+fn lists_are_not_filled_up_to_more_than_a_call_may_have() {
+    let mut rows = vec![Some(vec![Some(1)]); 100];
+    rows[50] = Some(vec![Some(7); 400_000]);
+    rows[51] = Some(vec![Some(8); 5_000_000]);
+    let batch = batch(vec![("x", lists(&rows))]);
+    let padded = mappings(json!({ "x": { "column": "x", "pad": 0 } }));
+    let any = signature(vec![description("x", Datatype::Int64, &[-1, -1])]);
+    let plan = Inputs::new(&any, &padded, &batch.schema()).unwrap();
+    let (prepared, faults) = plan.prepare(&batch).unwrap();
+    assert!(faults.is_empty());
+    let groups = prepared.groups(&faults, 1_024);
+    let mut seen: Vec<u32> = groups.iter().flatten().copied().collect();
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(0..100));
+    for group in &groups {
+        let tensors = prepared.tensors(group).unwrap();
+        let bytes = tensor(&tensors, "x").data().len() as u64;
+        // The longest one has a call of its own, in which nothing is filled up.
+        assert!(bytes <= CALL_BYTES || *group == [51], "{bytes} bytes for {group:?}");
+    }
+    assert!(groups.len() < 10, "{} calls", groups.len());
+    let endless = signature(vec![description("x", Datatype::Int64, &[-1, 1_000_000_000])]);
+    let plan = Inputs::new(&endless, &padded, &batch.schema()).unwrap();
+    let (_, faults) = plan.prepare(&batch).unwrap();
+    assert!(faults.len() == 100 && faults.values().all(|fault| fault.code == Fault::SHAPE));
+    assert!(faults[&0].reason.contains("not filled up to more than"), "{}", faults[&0].reason);
+}
+
+#[test]
 fn columns_side_by_side_are_one_row() {
     let batch = batch(vec![
         ("a", floats(&[Some(1.0), Some(2.0)])),

@@ -101,7 +101,7 @@ pub(crate) fn leaf_range(array: &ArrayRef, row: usize, depth: usize) -> Range<us
 }
 
 /// The extents of a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Extents {
     /// A block.
     Of(Vec<u64>),
@@ -135,6 +135,11 @@ pub(crate) fn extents(array: &ArrayRef, row: usize, depth: usize) -> Extents {
     let mut all = vec![length];
     all.extend(inner.unwrap_or_else(|| vec![0; depth - 1]));
     Extents::Of(all)
+}
+
+/// How many elements the list of a row has; none where it is null.
+pub(crate) fn length(array: &ArrayRef, row: usize) -> u64 {
+    if array.is_null(row) { 0 } else { range(array, row).len() as u64 }
 }
 
 /// The elements of all rows in a row, where no row is null.

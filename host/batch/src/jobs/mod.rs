@@ -5,10 +5,13 @@
 //! `execution` (pieces of splits, each `reading` → `query` → `scoring` → `parts`) → `publishing` (the new version). This
 //! module owns the states of jobs and what of it is recorded.
 
+mod calls;
 pub(crate) mod convert;
 mod core_share;
 mod dry_run;
+mod elements;
 mod execution;
+mod expressions;
 mod fault;
 mod inputs;
 mod lists;
@@ -21,6 +24,7 @@ mod query;
 mod reading;
 mod record;
 mod scoring;
+mod sizes;
 mod specification;
 mod starts;
 mod states;

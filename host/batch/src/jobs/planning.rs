@@ -21,6 +21,9 @@ use crate::datasets::{DatasetReference, DatasetVersion, Datasets, Hold};
 use crate::settings::BatchSettings;
 use crate::tables::Tables;
 
+/// Rows of a batch of which each has a call of its own.
+const ROWS_APART: usize = 16;
+
 /// What a job reads, asks and writes. Whoever has it holds the versions.
 pub(crate) struct Planned {
     pub(crate) specification: JobSpecification,
@@ -114,7 +117,6 @@ impl Planner {
             &schema,
             specification.filter.as_deref(),
             specification.columns.as_deref(),
-            batch_size,
         )?;
         if query.schema().field_with_name(ROW_NUMBER).is_ok() {
             return Err(invalid(format!(
@@ -126,6 +128,9 @@ impl Planner {
         if let Some(table) = &specification.output.table {
             self.tables.check(table, scorer.schema())?;
         }
+        // Where each row has a call of its own, many of them in a batch would be committed late.
+        let batch_size = if scorer.inputs().is_batched() { batch_size } else { batch_size.min(ROWS_APART) };
+        let query = query.in_batches(batch_size, specification.key.clone());
         let key = specification.key.clone().filter(|key| schema.field_with_name(key).is_ok());
         let needed = query.needed(&scorer.columns());
         let files = self.datasets.files(&dataset)?;

@@ -87,6 +87,12 @@ impl Progress {
         state.failed + state.pending_failed
     }
 
+    /// Rows that the model was asked about, at most, and how many these can be in the end, at most.
+    pub(crate) fn asked(&self) -> (u64, u64) {
+        let state = self.0.lock();
+        (state.succeeded + state.failed + state.pending, state.total.saturating_sub(state.filtered))
+    }
+
     /// What is committed.
     pub(crate) fn counts(&self) -> (RowCounts, SplitCounts) {
         let state = self.0.lock();
@@ -209,5 +215,6 @@ mod tests {
         let expected = RowCounts { total: 30, succeeded: 18, failed: 1, filtered: 1, incomplete: 10 };
         assert_eq!(rows, expected);
         assert_eq!(progress.pace().rows_done, Some(20));
+        assert_eq!(progress.asked(), (19, 29));
     }
 }

@@ -1,113 +1,35 @@
-//! The SQL of a job: which rows are wanted, and which columns are made of those that the dataset has. Expressions only:
-//! no statements, no other tables, no files, and no functions but those that take as much as they are given.
+//! The SQL of a job, row by row: which rows are wanted, and which columns are made of those that the dataset has. The
+//! expressions are DataFusion's. A row on which one fails is told, and no other with it.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, AsArray as _, RecordBatch, RecordBatchOptions};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::streaming::StreamingTable;
-use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
+use datafusion::common::cast::as_boolean_array;
 use datafusion::common::{Column, DFSchema};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, ExprSchemable as _};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use modelhost_core::ErrorCode;
 use modelhost_serving::Error;
 use parking_lot::Mutex;
 
-use super::fault::FailedRow;
+use super::convert::key_of;
+use super::expressions::{self, FUNCTIONS, Growth, first_line, mistake, name_of};
+use super::fault::{FailedRow, Fault};
 use super::reading::{RowStream, Rows};
-use super::scoring::ROW_NUMBER;
-use crate::query_failure::{Cause, exhausted, quoted};
+use super::scoring::{ROW_NUMBER, row_number};
+use super::sizes;
 
-/// Functions that neither make more than they are given nor read anything else, nor answer differently each time.
-const FUNCTIONS: &[&str] = &[
-    "abs",
-    "arrow_cast",
-    "ascii",
-    "bit_length",
-    "btrim",
-    "ceil",
-    "char_length",
-    "character_length",
-    "chr",
-    "coalesce",
-    "concat",
-    "concat_ws",
-    "contains",
-    "date_bin",
-    "date_part",
-    "date_trunc",
-    "datepart",
-    "datetrunc",
-    "ends_with",
-    "exp",
-    "floor",
-    "from_unixtime",
-    "get_field",
-    "greatest",
-    "ifnull",
-    "initcap",
-    "instr",
-    "isnan",
-    "iszero",
-    "least",
-    "left",
-    "length",
-    "levenshtein",
-    "ln",
-    "log",
-    "log10",
-    "log2",
-    "lower",
-    "ltrim",
-    "make_date",
-    "mod",
-    "nanvl",
-    "nullif",
-    "nvl",
-    "nvl2",
-    "octet_length",
-    "position",
-    "pow",
-    "power",
-    "regexp_count",
-    "regexp_like",
-    "regexp_match",
-    "regexp_replace",
-    "replace",
-    "reverse",
-    "right",
-    "round",
-    "rtrim",
-    "signum",
-    "split_part",
-    "sqrt",
-    "starts_with",
-    "strpos",
-    "substr",
-    "substring",
-    "to_char",
-    "to_date",
-    "to_timestamp",
-    "to_timestamp_micros",
-    "to_timestamp_millis",
-    "to_timestamp_nanos",
-    "to_timestamp_seconds",
-    "to_unixtime",
-    "translate",
-    "trim",
-    "trunc",
-    "upper",
-];
+/// What expressions may make of rows at one moment, and of one row.
+const MAX_MADE_BYTES: u64 = 128 << 20;
 
 /// Which rows, and which columns of them.
 pub(crate) struct Query {
@@ -119,6 +41,9 @@ pub(crate) struct Query {
     dataset: SchemaRef,
     /// What there is then.
     schema: SchemaRef,
+    batch_size: usize,
+    /// The column that identifies a row.
+    key: Option<String>,
 }
 
 impl Query {
@@ -131,18 +56,28 @@ impl Query {
         dataset: &SchemaRef,
         filter: Option<&str>,
         columns: Option<&[String]>,
-        batch_size: usize,
     ) -> Result<Query, Error> {
-        let state = state(session, batch_size);
-        let context = SessionContext::new_with_state(state);
+        if dataset.field_with_name(ROW_NUMBER).is_ok() {
+            let message =
+                format!("the dataset has a column {ROW_NUMBER:?}, which is where rows have their numbers");
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
+        }
+        let context = SessionContext::new_with_state(state(session));
         let fields = DFSchema::try_from(dataset.as_ref().clone()).map_err(Error::internal)?;
-        let filter = filter.map(|text| condition(&context, text, &fields)).transpose()?;
-        let columns = columns.map(|texts| selected(&context, texts, &fields)).transpose()?;
+        let filter = filter.map(|text| expressions::condition(&context, text, &fields)).transpose()?;
+        let columns = columns.map(|texts| expressions::columns(&context, texts, &fields)).transpose()?;
         let schema = match &columns {
             None => dataset.clone(),
             Some(columns) => schema_of(columns, &fields)?,
         };
-        Ok(Query { context, filter, columns, dataset: dataset.clone(), schema })
+        Ok(Query { context, filter, columns, dataset: dataset.clone(), schema, batch_size: 1, key: None })
+    }
+
+    /// Names the column in which rows that fail have their keys, and how many rows a batch has, as far as there are so
+    /// many.
+    #[must_use]
+    pub(crate) fn in_batches(self, batch_size: usize, key: Option<String>) -> Query {
+        Query { batch_size, key, ..self }
     }
 
     /// The columns that there are for a model.
@@ -173,47 +108,93 @@ impl Query {
         self.column(name).column_refs().iter().map(|column| column.name.clone()).collect()
     }
 
-    /// The wanted rows and columns of what is read, with the numbers of the rows. Rows that could not be read are put
-    /// into `failed` as they are met.
+    /// The wanted rows and columns of what is read, with the numbers of the rows. Rows that could not be read, or on which
+    /// an expression fails, are put into `failed` before any row after them comes.
     ///
     /// # Errors
-    /// A plan that cannot be made.
+    /// Expressions that do not go with what is read.
     pub(crate) async fn run(
         &self,
         rows: RowStream,
         read: SchemaRef,
         wanted: &[String],
         failed: Arc<Mutex<Vec<FailedRow>>>,
-    ) -> Result<BoxStream<'static, Result<arrow::array::RecordBatch, Error>>, Error> {
-        let source = ReadOnce { schema: read.clone(), rows: Mutex::new(Some((rows, failed))) };
-        let table = StreamingTable::try_new(read, vec![Arc::new(source)]).map_err(Error::internal)?;
-        let mut frame = self.context.read_table(Arc::new(table)).map_err(Error::internal)?;
-        if let Some(filter) = &self.filter {
-            frame = frame.filter(filter.clone()).map_err(|error| mistake("where", &error))?;
-        }
+    ) -> Result<BoxStream<'static, Result<RecordBatch, Error>>, Error> {
+        let plan = self.compile(&read, wanted)?;
+        let mut gathered = Gathered { batch_size: self.batch_size, ..Gathered::default() };
+        // After the last rows comes what is still gathered.
+        let all = rows.map_ok(Some).chain(stream::once(async { Ok(None) }));
+        let batches = all.map(move |rows| {
+            let made = match rows? {
+                None => gathered.rest()?,
+                Some(Rows { batch, failed: unreadable }) => {
+                    let mut failed = failed.lock();
+                    failed.extend(unreadable);
+                    let made = plan.evaluate(batch, &mut failed);
+                    if plan.filter.is_none() { made } else { gathered.add(made)? }
+                }
+            };
+            Ok::<_, Error>(stream::iter(made).map(Ok))
+        });
+        Ok(batches.try_flatten().boxed())
+    }
+
+    /// The expressions over the columns that are read.
+    fn compile(&self, read: &SchemaRef, wanted: &[String]) -> Result<Compiled, Error> {
+        let fields = DFSchema::try_from(read.as_ref().clone()).map_err(Error::internal)?;
+        let compile = |what: &str, expression: &Expr| {
+            expressions::compile(&self.context, expression, &fields).map_err(|error| mistake(what, &error))
+        };
         let number = Expr::Column(Column::from_name(ROW_NUMBER));
-        let columns = wanted.iter().map(|name| self.column(name)).chain([number]);
-        let frame = frame.select(columns.collect::<Vec<_>>()).map_err(|error| mistake("columns", &error))?;
-        let stream = frame.execute_stream().await.map_err(Error::internal)?;
-        Ok(stream.map(|batch| batch.map_err(given_back)).boxed())
+        let columns: Vec<Expr> = wanted.iter().map(|name| self.column(name)).chain([number]).collect();
+        let made = columns.iter().filter(|column| !matches!(column, Expr::Column(_)));
+        let worked_out: Vec<&Expr> = self.filter.iter().chain(made).collect();
+        let used: BTreeSet<usize> = worked_out
+            .iter()
+            .flat_map(|expression| expression.column_refs())
+            .filter_map(|column| read.index_of(&column.name).ok())
+            .collect();
+        let names = wanted.iter().map(String::as_str).chain([ROW_NUMBER]);
+        let compiled =
+            columns.iter().map(|column| compile("columns", column)).collect::<Result<Vec<_>, _>>()?;
+        let field = |(name, column): (&str, &Arc<dyn PhysicalExpr>)| {
+            Ok(Field::new(name, column.data_type(read)?, name != ROW_NUMBER))
+        };
+        let fields = names.zip(&compiled).map(field).collect::<Result<Vec<_>, DataFusionError>>();
+        Ok(Compiled {
+            filter: self.filter.as_ref().map(|filter| compile("where", filter)).transpose()?,
+            columns: compiled,
+            schema: Arc::new(Schema::new(fields.map_err(|error| mistake("columns", &error))?)),
+            growth: worked_out
+                .iter()
+                .map(|expression| Growth::of(expression))
+                .fold(Growth::default(), Growth::and),
+            used: used.into_iter().collect(),
+            key: self.source_of_key().and_then(|key| read.index_of(&key).ok()),
+        })
+    }
+
+    /// The column of the dataset that is the key, where it is one and not made.
+    fn source_of_key(&self) -> Option<String> {
+        let key = self.key.as_ref()?;
+        let Some(columns) = &self.columns else { return Some(key.clone()) };
+        match columns.iter().find(|column| name_of(column) == *key)?.clone().unalias() {
+            Expr::Column(column) => Some(column.name),
+            _ => None,
+        }
     }
 
     fn column(&self, name: &str) -> Expr {
         let made = self.columns.iter().flatten().find(|column| name_of(column) == name);
         match made {
             None | Some(Expr::Column(_)) => Expr::Column(Column::from_name(name)),
-            Some(alias @ Expr::Alias(_)) => alias.clone(),
-            // Its own name would have that of the table in it.
-            Some(other) => other.clone().alias(name),
+            Some(other) => other.clone().unalias(),
         }
     }
 }
 
-fn state(session: &SessionContext, batch_size: usize) -> SessionState {
-    let mut config = SessionConfig::new()
-        .with_information_schema(false)
-        .with_target_partitions(1)
-        .with_batch_size(batch_size.max(1));
+fn state(session: &SessionContext) -> SessionState {
+    let mut config = SessionConfig::new().with_information_schema(false).with_target_partitions(1);
     // Names are taken as they are written.
     config.options_mut().sql_parser.enable_ident_normalization = false;
     let functions = SessionStateDefaults::default_scalar_functions();
@@ -226,227 +207,140 @@ fn state(session: &SessionContext, batch_size: usize) -> SessionState {
         .build()
 }
 
-fn condition(context: &SessionContext, text: &str, fields: &DFSchema) -> Result<Expr, Error> {
-    let filter = parsed(context, "where", text, fields)?;
-    let data_type = filter.get_type(fields).map_err(|error| mistake("where", &error))?;
-    if data_type != DataType::Boolean {
-        return Err(invalid(format!("where is {data_type}: expected a condition")));
-    }
-    Ok(filter)
-}
-
-fn selected(context: &SessionContext, texts: &[String], fields: &DFSchema) -> Result<Vec<Expr>, Error> {
-    texts.iter().map(|text| parsed(context, "columns", text, fields)).collect()
-}
-
-fn parsed(context: &SessionContext, what: &str, text: &str, fields: &DFSchema) -> Result<Expr, Error> {
-    let expression = context.parse_sql_expr(text, fields).map_err(|error| mistake(what, &error))?;
-    let mut refused = None;
-    expression
-        .apply(|part| {
-            refused = match part {
-                Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => {
-                    Some("a query within an expression")
-                }
-                Expr::Placeholder(_) => Some("a placeholder"),
-                Expr::AggregateFunction(_) | Expr::WindowFunction(_) => Some("a function over several rows"),
-                Expr::ScalarVariable(..) => Some("a variable"),
-                _ => None,
-            };
-            Ok(if refused.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-        })
-        .map_err(|error| mistake(what, &error))?;
-    if let Some(refused) = refused {
-        return Err(invalid(format!("{what} holds {refused}: expected an expression over the columns")));
-    }
-    // Whatever the types do not allow is found here and not at the first row.
-    context.create_physical_expr(expression.clone(), fields).map_err(|error| mistake(what, &error))?;
-    Ok(expression)
-}
-
 fn schema_of(columns: &[Expr], fields: &DFSchema) -> Result<SchemaRef, Error> {
-    let mut made: Vec<Field> = Vec::with_capacity(columns.len());
-    for column in columns {
-        let name = name_of(column);
-        if made.iter().any(|field| *field.name() == name) {
-            return Err(invalid(format!("columns has {name:?} twice: give one another name with AS")));
-        }
-        let data_type = column.get_type(fields).map_err(|error| mistake("columns", &error))?;
-        made.push(Field::new(name, data_type, true));
-    }
-    Ok(Arc::new(Schema::new(made)))
+    let field = |column: &Expr| {
+        let data_type: DataType = column.get_type(fields).map_err(|error| mistake("columns", &error))?;
+        Ok(Field::new(name_of(column), data_type, true))
+    };
+    Ok(Arc::new(Schema::new(columns.iter().map(field).collect::<Result<Vec<_>, Error>>()?)))
 }
 
-/// The name of a column without the name of a table before it.
-fn name_of(column: &Expr) -> String {
-    match column {
-        Expr::Column(column) => column.name.clone(),
-        Expr::Alias(alias) => alias.name.clone(),
-        other => other.schema_name().to_string(),
-    }
-}
-
-/// What DataFusion says about an expression, in one line.
-fn mistake(what: &str, error: &DataFusionError) -> Error {
-    let message = error.strip_backtrace();
-    let first: String = message.lines().next().unwrap_or_default().chars().take(400).collect();
-    invalid(format!("{what} cannot be used: {first}"))
-}
-
-fn invalid(message: String) -> Error {
-    Error::new(ErrorCode::InvalidArgument, message)
-}
-
-/// An error of the source comes through DataFusion as it was; what DataFusion itself meets is about values.
-fn given_back(error: DataFusionError) -> Error {
-    match Cause::of(&error) {
-        Cause::Said(error) => error,
-        Cause::StorageFull => Error::storage_full(),
-        Cause::Exhausted => exhausted("what where or columns work out"),
-        _ => {
-            let message = quoted(&error.strip_backtrace());
-            Error::new(ErrorCode::Unprocessable, format!("where or columns cannot be worked out: {message}"))
-        }
-    }
-}
-
-type Remaining = (RowStream, Arc<Mutex<Vec<FailedRow>>>);
-
-/// Rows as the one partition of a table that can be read once.
-struct ReadOnce {
+/// Expressions over the columns of certain batches.
+struct Compiled {
+    filter: Option<Arc<dyn PhysicalExpr>>,
+    columns: Vec<Arc<dyn PhysicalExpr>>,
     schema: SchemaRef,
-    rows: Mutex<Option<Remaining>>,
+    growth: Growth,
+    /// The columns that expressions are worked out of.
+    used: Vec<usize>,
+    key: Option<usize>,
 }
 
-impl fmt::Debug for ReadOnce {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("ReadOnce")
+impl Compiled {
+    /// The wanted rows of a batch. Where that fails, by halves, until exactly the rows that are to blame have failed.
+    fn evaluate(&self, batch: RecordBatch, failed: &mut Vec<FailedRow>) -> Vec<RecordBatch> {
+        let mut made = Vec::with_capacity(1);
+        let mut left = vec![batch];
+        while let Some(batch) = left.pop() {
+            match self.evaluate_whole(&batch) {
+                Ok(rows) if rows.num_rows() == 0 => {}
+                Ok(rows) => made.push(rows),
+                Err(reason) if batch.num_rows() <= 1 => failed.push(self.failed_row(&batch, reason)),
+                Err(_) => {
+                    let middle = batch.num_rows() / 2;
+                    left.push(batch.slice(middle, batch.num_rows() - middle));
+                    left.push(batch.slice(0, middle));
+                }
+            }
+        }
+        made
     }
-}
 
-impl PartitionStream for ReadOnce {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let stream = match self.rows.lock().take() {
-            Some((rows, failed)) => rows
-                .map(move |rows| {
-                    let Rows { batch, failed: unreadable } = rows.map_err(external)?;
-                    failed.lock().extend(unreadable);
-                    Ok(batch)
-                })
-                .boxed(),
-            None => futures_util::stream::once(async {
-                Err(DataFusionError::Execution("rows cannot be read twice".into()))
-            })
-            .boxed(),
+    fn evaluate_whole(&self, batch: &RecordBatch) -> Result<RecordBatch, String> {
+        self.check_size(batch)?;
+        let wanted = match &self.filter {
+            None => batch.clone(),
+            Some(filter) => rows_for_which(filter, batch).map_err(|error| told("where", &error))?,
         };
-        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), stream))
+        let rows = wanted.num_rows();
+        let column = |column: &Arc<dyn PhysicalExpr>| column.evaluate(&wanted)?.into_array(rows);
+        let columns = self.columns.iter().map(column).collect::<Result<Vec<ArrayRef>, _>>();
+        let columns = columns.map_err(|error| told("columns", &error))?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
+            .map_err(|error| error.to_string())
+    }
+
+    fn check_size(&self, batch: &RecordBatch) -> Result<(), String> {
+        if self.growth == Growth::default() {
+            return Ok(());
+        }
+        let bytes = self.used.iter().map(|column| sizes::bytes(batch.column(*column))).sum();
+        if self.growth.bytes(batch.num_rows() as u64, bytes) <= MAX_MADE_BYTES {
+            return Ok(());
+        }
+        Err(format!("where or columns may make more than {MAX_MADE_BYTES} bytes of it"))
+    }
+
+    fn failed_row(&self, row: &RecordBatch, reason: String) -> FailedRow {
+        let key = self.key.and_then(|key| key_of(row.column(key), 0));
+        FailedRow { row: row_number(row, 0), key, code: Fault::EXPRESSION.to_owned(), reason }
     }
 }
 
-fn external(error: Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
+fn rows_for_which(
+    filter: &Arc<dyn PhysicalExpr>,
+    batch: &RecordBatch,
+) -> Result<RecordBatch, DataFusionError> {
+    let is_wanted = filter.evaluate(batch)?.into_array(batch.num_rows())?;
+    Ok(filter_record_batch(batch, as_boolean_array(&is_wanted)?)?)
+}
+
+fn told(what: &str, error: &DataFusionError) -> String {
+    format!("{what} cannot be worked out: {}", first_line(error))
+}
+
+/// A few texts are not to keep the pages of all that they were chosen from.
+fn compact(batch: RecordBatch) -> Result<RecordBatch, Error> {
+    let compact = |column: &ArrayRef| match column.data_type() {
+        DataType::Utf8View => Arc::new(column.as_string_view().gc()) as ArrayRef,
+        DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
+        _ => column.clone(),
+    };
+    let columns = batch.columns().iter().map(compact).collect();
+    RecordBatch::try_new(batch.schema(), columns).map_err(Error::internal)
+}
+
+/// Rows of several batches until they are as many as one has: a condition may leave few of each.
+#[derive(Default)]
+struct Gathered {
+    batch_size: usize,
+    batches: Vec<RecordBatch>,
+    rows: usize,
+    bytes: u64,
+}
+
+impl Gathered {
+    /// Adds rows, and answers those that are enough.
+    fn add(&mut self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, Error> {
+        let mut enough = Vec::new();
+        for batch in batches {
+            self.rows += batch.num_rows();
+            self.bytes += sizes::of_batch(&batch);
+            // What is enough by itself is not copied.
+            let is_enough = 2 * batch.num_rows() >= self.batch_size;
+            self.batches.push(if is_enough { batch } else { compact(batch)? });
+            // Half as many are worth a call of their own; more need not be copied for it.
+            if 2 * self.rows >= self.batch_size || 2 * self.bytes >= sizes::BATCH_BYTES {
+                enough.append(&mut self.rest()?);
+            }
+        }
+        Ok(enough)
+    }
+
+    fn rest(&mut self) -> Result<Vec<RecordBatch>, Error> {
+        (self.rows, self.bytes) = (0, 0);
+        let mut batches = std::mem::take(&mut self.batches);
+        match &batches[..] {
+            [] | [_] => {}
+            [first, ..] => {
+                batches = vec![concat_batches(&first.schema(), &batches).map_err(Error::internal)?]
+            }
+        }
+        Ok(batches)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use arrow::array::{Int64Array, RecordBatch, StringArray, UInt64Array};
-
-    use super::*;
-
-    fn dataset() -> SchemaRef {
-        Arc::new(Schema::new(vec![
-            Field::new("age", DataType::Int64, true),
-            Field::new("Work Class", DataType::Utf8, true),
-        ]))
-    }
-
-    fn query(filter: Option<&str>, columns: Option<&[&str]>) -> Result<Query, Error> {
-        let columns =
-            columns.map(|columns| columns.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
-        Query::new(&SessionContext::new(), &dataset(), filter, columns.as_deref(), 100)
-    }
-
-    #[test]
-    fn only_expressions_over_the_columns_are_taken() {
-        for filter in [
-            "age > 30",
-            "age BETWEEN 1 AND 2 OR \"Work Class\" IN ('a', 'b')",
-            "\"Work Class\" LIKE 'P%'",
-            "lower(\"Work Class\") = 'private' AND age IS NOT NULL",
-            "CASE WHEN age > 3 THEN true ELSE false END",
-        ] {
-            query(Some(filter), None).unwrap_or_else(|error| panic!("{filter}: {error}"));
-        }
-        for filter in [
-            "",
-            "age",
-            "age >",
-            "height > 3",
-            "age > 3; DROP TABLE x",
-            "SELECT 1",
-            "age IN (SELECT 1)",
-            "EXISTS (SELECT 1)",
-            "age > (SELECT max(age) FROM x)",
-            "count(*) > 1",
-            "repeat('x', 1000000000) = 'x'",
-            "random() > 0.5",
-            "age > $1",
-            "age = @@version",
-            "age + 'x' > 3 AND",
-            "other.age > 3",
-        ] {
-            let error = query(Some(filter), None).err().unwrap_or_else(|| panic!("{filter}"));
-            assert_eq!(error.code, ErrorCode::InvalidArgument, "{filter}: {error}");
-            assert!(!error.message.contains('\n'), "{error}");
-        }
-    }
-
-    #[test]
-    fn columns_have_names_and_say_what_they_need() {
-        let made = query(None, Some(&["age", "upper(\"Work Class\") AS class"])).unwrap();
-        assert_eq!(made.schema().field_with_name("class").unwrap().data_type(), &DataType::Utf8);
-        assert_eq!(made.needed(&["class".into()]), ["Work Class"]);
-        let filtered = query(Some("age > 3"), None).unwrap();
-        assert_eq!(filtered.needed(&["Work Class".into()]), ["age", "Work Class"]);
-        assert!(query(None, Some(&["age", "age + 1 AS age"])).is_err());
-    }
-
-    #[tokio::test]
-    async fn rows_keep_their_numbers() {
-        let query = query(Some("age > 30"), Some(&["upper(\"Work Class\") AS class"])).unwrap();
-        let dataset = dataset();
-        let fields = dataset.fields().iter().cloned().chain([Arc::new(Field::new(
-            ROW_NUMBER,
-            DataType::UInt64,
-            false,
-        ))]);
-        let read: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let batch = RecordBatch::try_new(
-            read.clone(),
-            vec![
-                Arc::new(Int64Array::from(vec![Some(29), Some(31), None, Some(40)])),
-                Arc::new(StringArray::from(vec!["a", "b", "c", "d"])),
-                Arc::new(UInt64Array::from(vec![7, 8, 9, 10])),
-            ],
-        );
-        let unreadable = FailedRow { row: 11, key: None, code: "type".into(), reason: "x".into() };
-        let rows = Rows { batch: batch.unwrap(), failed: vec![unreadable.clone()] };
-        let failed = Arc::new(Mutex::new(Vec::new()));
-        let stream = futures_util::stream::iter([Ok(rows)]).boxed();
-        let mut found = query.run(stream, read, &["class".into()], failed.clone()).await.unwrap();
-        let batch = found.next().await.unwrap().unwrap();
-        assert!(found.next().await.is_none());
-        let shown = |column: usize, row| {
-            arrow::util::display::array_value_to_string(batch.column(column), row).unwrap()
-        };
-        assert_eq!(
-            (batch.num_rows(), shown(0, 0), shown(1, 0), shown(1, 1)),
-            (2, "B".into(), "8".into(), "10".into())
-        );
-        assert_eq!(*failed.lock(), [unreadable]);
-    }
-}
+#[path = "query_tests.rs"]
+mod tests;

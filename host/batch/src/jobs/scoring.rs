@@ -3,44 +3,37 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, UInt32Array};
-use arrow::compute::{concat, take};
+use arrow::compute::{cast, concat, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use arrow::error::ArrowError;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use modelhost_core::{ErrorCode, Parameter};
-use modelhost_serving::{BackgroundError, CallError, Error, NamedTensors, Servable};
+use modelhost_serving::{Error, Servable};
 
+use super::calls::{Caller, Cause, Effort, Failure};
 use super::convert::key_of;
 use super::core_share::CoreShare;
+use super::elements::pick;
 use super::fault::{FailedRow, Fault};
-use super::inputs::{Inputs, Prepared, pick};
+use super::inputs::{Inputs, Prepared};
 use super::outputs::Outputs;
 
 /// The column of a batch in which its rows have their numbers. No dataset has it: SQL and people write names in other
 /// ways.
 pub(crate) const ROW_NUMBER: &str = "\u{1}row";
 
-/// How often a call is tried again that failed for want of room or time of others.
-const ATTEMPTS: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
 /// What turns rows into predictions.
 pub(crate) struct Scorer {
-    servable: Arc<Servable>,
+    caller: Caller,
     inputs: Inputs,
-    parameters: Vec<(String, Parameter)>,
     outputs: Outputs,
     key: Option<String>,
     carried: Vec<String>,
     schema: SchemaRef,
-    timeout: Duration,
-    cores: CoreShare,
-    /// Rows of a call. Lowered where calls fail that succeed in halves.
-    batch_size: AtomicUsize,
 }
 
 /// What became of the rows of a batch.
@@ -49,6 +42,10 @@ pub(crate) struct Scored {
     pub(crate) rows: RecordBatch,
     /// Those that failed, in the same order.
     pub(crate) failed: Vec<FailedRow>,
+    /// How many of the first rows of the batch are one or the other: all, unless more failed than may.
+    pub(crate) decided: usize,
+    /// One of those that failed, where they are more than may.
+    pub(crate) one_too_many: Option<FailedRow>,
 }
 
 impl Scorer {
@@ -98,8 +95,8 @@ impl Scorer {
             ));
         }
         let schema = Arc::new(Schema::new(fields));
-        let batch_size = AtomicUsize::new(batch_size.max(1));
-        Ok(Scorer { servable, inputs, parameters, outputs, key, carried, schema, timeout, cores, batch_size })
+        let caller = Caller::new(servable, parameters, timeout, cores, batch_size);
+        Ok(Scorer { caller, inputs, outputs, key, carried, schema })
     }
 
     /// The columns of what succeeds.
@@ -130,22 +127,26 @@ impl Scorer {
 
     /// Calls at one moment.
     pub(crate) fn parallelism(&self) -> usize {
-        self.cores.calls()
+        self.caller.cores.calls()
     }
 
-    /// Scores the rows of a batch, which has them numbered in [`ROW_NUMBER`].
+    /// Scores the rows of a batch, which has them numbered in [`ROW_NUMBER`]. So many may fail: where more do, it stops.
     ///
     /// # Errors
     /// What is no row's fault: the version does not load, the host fails.
-    pub(crate) async fn score(&self, batch: &RecordBatch) -> Result<Scored, Error> {
+    pub(crate) async fn score(&self, batch: &RecordBatch, may_fail: u64) -> Result<Scored, Error> {
         let (prepared, mut faults) = self.inputs.prepare(batch).map_err(unexpected)?;
         self.refuse_null_keys(batch, &mut faults);
-        let mut answers = Answers::default();
-        let size = self.batch_size.load(Ordering::Relaxed);
-        for rows in prepared.groups(&faults, size) {
-            self.score_group(&prepared, rows, &mut answers, &mut faults).await?;
-        }
-        self.collect(batch, answers, faults).map_err(unexpected)
+        let allowance = Allowance::new(may_fail);
+        allowance.take(faults.len() as u64);
+        let groups = prepared.groups(&faults, self.caller.size.rows());
+        let tried = groups.into_iter().map(|rows| self.score_group(&prepared, rows, &allowance));
+        // One after the other they would keep what is scored from being committed.
+        let tried = stream::iter(tried).buffer_unordered(self.parallelism());
+        let all = tried.try_fold(Tried::default(), async |all, group| Ok(all.and(group))).await?;
+        faults.extend(all.faults);
+        let decided = all.untried.map_or(batch.num_rows(), |row| row as usize);
+        self.collect(batch, all.answers, faults, decided).map_err(unexpected)
     }
 
     fn refuse_null_keys(&self, batch: &RecordBatch, faults: &mut BTreeMap<usize, Fault>) {
@@ -164,35 +165,59 @@ impl Scorer {
         &self,
         prepared: &Prepared<'_>,
         rows: Vec<u32>,
-        answers: &mut Answers,
-        faults: &mut BTreeMap<usize, Fault>,
-    ) -> Result<(), Error> {
+        allowance: &Allowance,
+    ) -> Result<Tried, Error> {
         let whole = rows.len();
-        let mut failed_as_a_whole = false;
-        let mut rows_failed = 0;
+        let mut tried = Tried::default();
+        // How long the whole call took in vain, and the smallest that failed for its size or time.
+        let (mut lost, mut too_large) = (None, None);
         let mut left = vec![rows];
         while let Some(rows) = left.pop() {
-            match self.call(prepared, &rows).await? {
-                Ok(columns) => answers.add(rows, columns),
-                Err(fault) if rows.len() == 1 => {
-                    rows_failed += 1;
-                    faults.insert(rows[0] as usize, fault);
-                }
-                Err(_) => {
-                    failed_as_a_whole = true;
-                    let (first, second) = rows.split_at(rows.len() / 2);
-                    // What is pushed last is called first.
-                    left.push(second.to_vec());
-                    left.push(first.to_vec());
-                }
+            if allowance.is_used_up() {
+                // What is left is after these.
+                tried.untried = rows.first().copied();
+                return Ok(tried);
             }
+            let effort = match lost {
+                _ if rows.len() == whole => Effort::WHOLE,
+                None => Effort::PART,
+                Some(lost) => self.caller.effort_after(lost, whole, rows.len()),
+            };
+            let mut answer = self.call(prepared, &rows, effort).await?;
+            if let (1, Err(Failure { cause: Cause::Time(_), .. })) = (rows.len(), &answer) {
+                // Before it counts, it has all the time that a call may take.
+                answer = self.call(prepared, &rows, Effort::WHOLE).await?;
+            }
+            let failure = match answer {
+                Ok(columns) => {
+                    self.caller.size.was_right(rows.len());
+                    tried.answers.add(rows, columns);
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            if let [row] = rows[..] {
+                allowance.take(1);
+                tried.faults.insert(row as usize, failure.fault);
+                continue;
+            }
+            match failure.cause {
+                Cause::Rows => {}
+                Cause::Size => too_large = Some(rows.len()),
+                Cause::Time(took) if rows.len() == whole => (lost, too_large) = (Some(took), Some(whole)),
+                // It had less time than it may take.
+                Cause::Time(_) => {}
+            }
+            let (first, second) = rows.split_at(rows.len() / 2);
+            // What is pushed last is called first.
+            left.push(second.to_vec());
+            left.push(first.to_vec());
         }
-        if failed_as_a_whole && rows_failed == 0 {
-            // It was the size that was to blame.
-            let smaller = (whole / 2).max(1);
-            self.batch_size.fetch_min(smaller, Ordering::Relaxed);
+        if let Some(rows) = too_large.filter(|_| tried.faults.is_empty()) {
+            // No row is to blame.
+            self.caller.size.was_too_large(rows);
         }
-        Ok(())
+        Ok(tried)
     }
 
     /// Calls the model for these rows. The outer error is no row's fault.
@@ -200,61 +225,63 @@ impl Scorer {
         &self,
         prepared: &Prepared<'_>,
         rows: &[u32],
-    ) -> Result<Result<Vec<ArrayRef>, Fault>, Error> {
+        effort: Effort,
+    ) -> Result<Result<Vec<ArrayRef>, Failure>, Error> {
+        let blame = |fault| Failure { fault, cause: Cause::Rows };
         let inputs = match prepared.tensors(rows) {
             Ok(inputs) => inputs,
-            Err(reason) => return Ok(Err(Fault::new(Fault::TYPE, reason))),
+            Err(reason) => return Ok(Err(blame(Fault::new(Fault::TYPE, reason)))),
         };
-        let answer = match self.answer(inputs).await? {
+        let answer = match self.caller.call(inputs, rows.len(), effort).await? {
             Ok(answer) => answer,
-            Err(fault) => return Ok(Err(fault)),
+            Err(failure) => return Ok(Err(failure)),
         };
-        Ok(self.outputs.columns(&answer, rows.len()))
+        Ok(self.outputs.columns(&answer, rows.len()).map_err(blame))
     }
 
-    /// Tries again what fails for want of room.
-    async fn answer(&self, inputs: NamedTensors) -> Result<Result<NamedTensors, Fault>, Error> {
-        let mut attempts = 0;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let call =
-                self.servable.infer_in_background(inputs.clone(), self.parameters.clone(), self.timeout);
-            let error = match self.cores.call(call).await {
-                Ok(answer) => return Ok(Ok(answer)),
-                Err(error) => error,
-            };
-            match Outcome::of(error) {
-                Outcome::Row(fault) => return Ok(Err(fault)),
-                Outcome::Host(error) => return Err(error),
-                // Others have the room now; they will not have it for ever.
-                Outcome::Later(None) => {}
-                Outcome::Later(Some(fault)) if attempts >= ATTEMPTS => return Ok(Err(fault)),
-                Outcome::Later(Some(_)) => attempts += 1,
-            }
-            tokio::time::sleep(pause).await;
-            pause = (2 * pause).min(LONGEST_PAUSE);
-        }
-    }
-
+    /// The first rows of a batch with what became of them.
     fn collect(
         &self,
         batch: &RecordBatch,
         answers: Answers,
-        faults: BTreeMap<usize, Fault>,
+        mut faults: BTreeMap<usize, Fault>,
+        decided: usize,
     ) -> Result<Scored, ArrowError> {
+        let is_cut = decided < batch.num_rows();
+        let example = faults.first_key_value().filter(|_| is_cut);
+        let one_too_many = example.map(|(row, fault)| self.failed_row(batch, *row, fault.clone()));
+        faults.split_off(&decided);
         let failed = faults.into_iter().map(|(row, fault)| self.failed_row(batch, row, fault)).collect();
-        let Some((rows, outputs)) = answers.in_order()? else {
-            return Ok(Scored { rows: RecordBatch::new_empty(self.schema.clone()), failed });
+        let rows = match answers.in_order()? {
+            None => RecordBatch::new_empty(self.schema.clone()),
+            Some((rows, outputs)) => {
+                let kept = rows.partition_point(|row| (*row as usize) < decided);
+                let outputs = outputs.iter().map(|column| column.slice(0, kept));
+                self.predictions(batch, &rows[..kept], outputs)?
+            }
         };
+        Ok(Scored { rows, failed, decided, one_too_many })
+    }
+
+    /// Rows with their keys, what is carried through, and these outputs.
+    fn predictions(
+        &self,
+        batch: &RecordBatch,
+        rows: &[u32],
+        outputs: impl Iterator<Item = ArrayRef>,
+    ) -> Result<RecordBatch, ArrowError> {
         let name = self.key.as_deref().unwrap_or(ROW_NUMBER);
         let names = std::iter::once(name).chain(self.carried.iter().map(String::as_str));
         let mut columns = Vec::with_capacity(self.schema.fields().len());
-        for name in names {
+        for (name, field) in names.zip(self.schema.fields()) {
             let missing = || ArrowError::SchemaError(format!("column {name:?} is not there"));
-            columns.push(pick(batch.column_by_name(name).ok_or_else(missing)?, &rows)?);
+            let picked = pick(batch.column_by_name(name).ok_or_else(missing)?, rows)?;
+            // Texts may be read in another layout than that in which they are written.
+            let is_written_so = picked.data_type() == field.data_type();
+            columns.push(if is_written_so { picked } else { cast(&picked, field.data_type())? });
         }
         columns.extend(outputs);
-        Ok(Scored { rows: RecordBatch::try_new(self.schema.clone(), columns)?, failed })
+        RecordBatch::try_new(self.schema.clone(), columns)
     }
 
     fn failed_row(&self, batch: &RecordBatch, row: usize, fault: Fault) -> FailedRow {
@@ -268,6 +295,53 @@ pub(crate) fn row_number(batch: &RecordBatch, row: usize) -> u64 {
     let column = batch.column_by_name(ROW_NUMBER).and_then(|column| column.as_primitive_opt::<UInt64Type>());
     column.map_or(0, |numbers| numbers.value(row))
 }
+
+/// How many rows of a batch may still fail.
+struct Allowance {
+    left: AtomicU64,
+    is_used_up: AtomicBool,
+}
+
+impl Allowance {
+    fn new(rows: u64) -> Allowance {
+        Allowance { left: AtomicU64::new(rows), is_used_up: AtomicBool::new(false) }
+    }
+
+    /// So many failed.
+    fn take(&self, rows: u64) {
+        let less = |left: u64| left.checked_sub(rows);
+        if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_err() {
+            self.is_used_up.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether more failed than may.
+    fn is_used_up(&self) -> bool {
+        self.is_used_up.load(Ordering::Relaxed)
+    }
+}
+
+/// What became of some rows of a batch.
+#[derive(Default)]
+struct Tried {
+    answers: Answers,
+    faults: BTreeMap<usize, Fault>,
+    /// The first one that was not tried, because too many others have failed.
+    untried: Option<u32>,
+}
+
+impl Tried {
+    fn and(mut self, other: Tried) -> Tried {
+        self.answers.rows.extend(other.answers.rows);
+        self.answers.columns.extend(other.answers.columns);
+        self.faults.extend(other.faults);
+        let untried = self.untried.into_iter().chain(other.untried).min();
+        Tried { untried, ..self }
+    }
+}
+
+/// Rows in order, and their columns.
+type Ordered = (Vec<u32>, Vec<ArrayRef>);
 
 /// Answers for some of the rows of a batch, in the order of the calls.
 #[derive(Default)]
@@ -283,7 +357,7 @@ impl Answers {
     }
 
     /// The rows and their columns, in the order of the rows. None where there are no rows.
-    fn in_order(self) -> Result<Option<(Vec<u32>, Vec<ArrayRef>)>, ArrowError> {
+    fn in_order(self) -> Result<Option<Ordered>, ArrowError> {
         let Answers { mut rows, columns } = self;
         let Some(first) = columns.first() else { return Ok(None) };
         let joined = (0..first.len())
@@ -305,36 +379,6 @@ impl Answers {
     }
 }
 
-/// What a call that failed means.
-enum Outcome {
-    /// The rows are to blame, or one of them.
-    Row(Fault),
-    /// To be tried again: for ever, or until it counts as this fault.
-    Later(Option<Fault>),
-    /// The job cannot go on.
-    Host(Error),
-}
-
-impl Outcome {
-    fn of(error: BackgroundError) -> Outcome {
-        match error {
-            BackgroundError::Inputs(reason) => Outcome::Row(Fault::new(Fault::SHAPE, reason)),
-            BackgroundError::Version(error) if error.code == ErrorCode::Overloaded => Outcome::Later(None),
-            BackgroundError::Version(error) => Outcome::Host(error),
-            BackgroundError::Call(call) => Outcome::of_call(call),
-        }
-    }
-
-    fn of_call(call: CallError) -> Outcome {
-        match call.code() {
-            ErrorCode::Internal => Outcome::Host(call.into()),
-            ErrorCode::Overloaded => Outcome::Later(None),
-            ErrorCode::Unavailable => Outcome::Later(Some(Fault::new(call.reason(), call.to_string()))),
-            _ => Outcome::Row(Fault::new(call.reason(), call.to_string())),
-        }
-    }
-}
-
 fn unexpected(error: ArrowError) -> Error {
     Error::internal(format!("a batch cannot be scored: {error}"))
 }
@@ -353,5 +397,18 @@ mod tests {
         assert_eq!(rows, [0, 1, 3, 4]);
         assert_eq!(columns[0].as_primitive::<arrow::datatypes::UInt32Type>().values(), &[0, 10, 30, 40]);
         assert!(Answers::default().in_order().unwrap().is_none());
+    }
+
+    #[test]
+    fn an_allowance_is_used_up_by_one_too_many() {
+        let allowance = Allowance::new(2);
+        allowance.take(0);
+        allowance.take(2);
+        assert!(!allowance.is_used_up());
+        allowance.take(1);
+        assert!(allowance.is_used_up());
+        let none = Allowance::new(0);
+        none.take(0);
+        assert!(!none.is_used_up());
     }
 }

@@ -12,6 +12,8 @@ use crate::datasets::DataFormat;
 
 /// Longer expressions than this are nobody's filter.
 const MAX_EXPRESSION_BYTES: usize = 16 << 10;
+/// So many rows tell whether far more of them fail than may.
+const RATED_ROWS: u64 = 10_000;
 /// More rows than this in one call are no quicker, and a sandbox has to hold them all.
 const MAX_BATCH_SIZE: u32 = 65_536;
 
@@ -56,7 +58,7 @@ pub struct JobSpecification {
     /// What a row that fails means for the job. Default `fail`.
     #[serde(default)]
     pub on_error: ErrorPolicy,
-    /// With `skip`: the share of the dataset's rows that may fail before the job stops all the same, from 0 to 1.
+    /// With `skip`: the share of the rows asked about that may fail before the job stops all the same, from 0 to 1.
     /// Default 0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failed_share: Option<f64>,
@@ -276,12 +278,19 @@ impl JobSpecification {
         Ok((name, selector))
     }
 
-    /// How many rows of so many may fail before the job stops.
-    pub fn failures_allowed(&self, rows: u64) -> u64 {
-        match self.on_error {
-            ErrorPolicy::Fail => 0,
-            ErrorPolicy::Skip => (self.max_failed_share.unwrap_or(0.1) * rows as f64) as u64,
-        }
+    /// How many rows may have failed when so many were asked about, of at most so many in the end.
+    pub(crate) fn failures_allowed(&self, asked: u64, most_asked: u64) -> u64 {
+        let ErrorPolicy::Fail = self.on_error else {
+            let share = self.max_failed_share.unwrap_or(0.1);
+            let whole = (share * most_asked as f64) as u64;
+            if asked < RATED_ROWS {
+                return whole;
+            }
+            // What chance alone may add to the share of some of the rows is no reason to stop.
+            let so_far = share * asked as f64;
+            return whole.min((so_far + 4.0 * so_far.sqrt()) as u64);
+        };
+        0
     }
 }
 
@@ -313,7 +322,7 @@ mod tests {
         let specification = read(smallest()).unwrap();
         assert_eq!(specification.batch_size.get(), 1_024);
         assert_eq!(specification.output.format, DataFormat::Parquet);
-        assert_eq!(specification.failures_allowed(1_000), 0);
+        assert_eq!(specification.failures_allowed(1_000, 1_000), 0);
         specification.check().unwrap();
         let again = read(serde_json::to_value(&specification).unwrap()).unwrap();
         assert_eq!(again, specification);
@@ -356,10 +365,17 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_all_rows_may_fail() {
+    fn a_share_of_the_rows_asked_about_may_fail() {
         let mut specification = with("on_error", "skip".into());
-        assert_eq!(specification.failures_allowed(1_000), 100);
+        assert_eq!(specification.failures_allowed(0, 1_000), 100);
+        assert_eq!(specification.failures_allowed(1_000, 1_000), 100);
         specification.max_failed_share = Some(0.015);
-        assert_eq!(specification.failures_allowed(1_000), 15);
+        assert_eq!(specification.failures_allowed(0, 1_000), 15);
+        // Of a million rows all would have to fail before it is certain: it is clear before.
+        assert_eq!(specification.failures_allowed(9_999, 1_000_000), 15_000);
+        assert_eq!(specification.failures_allowed(10_000, 1_000_000), 150 + 48);
+        assert_eq!(specification.failures_allowed(1_000_000, 1_000_000), 15_000);
+        specification.max_failed_share = Some(1.0);
+        assert_eq!(specification.failures_allowed(20_000, 20_000), 20_000);
     }
 }

@@ -42,13 +42,12 @@ enum Step {
 }
 
 impl Writer {
-    /// Begins with the first row of a piece. `allowed` is how many rows of the job may fail.
+    /// Begins with the first row of a piece.
     pub(super) fn begin(
         execution: Arc<Execution>,
         piece: Piece,
         parts: Parts,
         unreadable: Unreadable,
-        allowed: u64,
     ) -> Writer {
         let (sender, receiver) = mpsc::channel(WAITING);
         let first_row = piece.first_row;
@@ -57,7 +56,6 @@ impl Writer {
             piece,
             parts,
             unreadable,
-            allowed,
             open: None,
             first_row,
             next_row: first_row,
@@ -97,7 +95,6 @@ struct Writing {
     piece: Piece,
     parts: Parts,
     unreadable: Unreadable,
-    allowed: u64,
     /// The part that is being written.
     open: Option<Open>,
     /// The first row that is not committed.
@@ -136,11 +133,12 @@ impl Writing {
     }
 
     fn add(&mut self, scored: Scored, next_row: u64) -> Result<(), Error> {
-        let Scored { rows, mut failed } = scored;
+        let Scored { rows, mut failed, one_too_many, .. } = scored;
         failed.extend(self.unreadable_before(next_row));
         self.refuse_failures(&failed)?;
         self.open()?.part.write(&rows)?;
-        self.through(failed, next_row)
+        self.through(failed, next_row)?;
+        one_too_many.map_or(Ok(()), |row| self.end_by(&row))
     }
 
     /// Where no row may fail, none is written that has: a job that is resumed tries it again.
@@ -153,6 +151,18 @@ impl Writing {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Ends the job by a row after which others were not tried. What was decided before is committed.
+    fn end_by(&mut self, row: &FailedRow) -> Result<(), Error> {
+        self.commit_so_far()?;
+        Err(match self.execution.planned.specification.on_error {
+            ErrorPolicy::Fail => unprocessable(example(row)),
+            ErrorPolicy::Skip => {
+                let allowed = self.execution.failures_allowed();
+                unprocessable(format!("more than {allowed} rows failed, and {allowed} may: {}", example(row)))
+            }
+        })
     }
 
     /// These rows failed, and all others before `next_row` are in the part, or not wanted.
@@ -169,12 +179,12 @@ impl Writing {
 
     /// Ends the job where too many rows failed. What is written is committed before, so that the reasons can be read.
     fn check_failures(&mut self) -> Result<(), Error> {
-        let failed = self.execution.progress.failed();
-        if failed <= self.allowed {
+        let (failed, allowed) = (self.execution.progress.failed(), self.execution.failures_allowed());
+        if failed <= allowed {
             return Ok(());
         }
         self.commit_so_far()?;
-        Err(too_many_failed(failed, self.allowed, self.newest_failure.as_ref()))
+        Err(too_many_failed(failed, allowed, self.newest_failure.as_ref()))
     }
 
     fn counted(&self, from: u64, to: u64) -> u64 {

@@ -21,6 +21,7 @@ use super::{Piece, Plan, RowStream, Rows, Source, Split, numbered, unreadable};
 use crate::datasets::OpenFile;
 use crate::jobs::convert::{Converted, key_of, read_as, shown};
 use crate::jobs::fault::{FailedRow, Fault};
+use crate::jobs::sizes::BATCH_BYTES;
 
 /// Adds the splits of a file with so many columns, until there are so many rows.
 pub(super) async fn plan(
@@ -173,9 +174,13 @@ impl Reading {
         let texts = Arc::new(Schema::new(texts.collect::<Vec<_>>()));
         let places = source.columns.iter().map(|column| texts.index_of(column.name()));
         let places = places.collect::<Result<Vec<_>, _>>().map_err(Error::internal)?;
+        // As many as are not more bytes than a batch should have, if they are all alike.
+        let written = piece.split.end_byte.saturating_sub(piece.split.first_byte).max(1);
+        let fitting = BATCH_BYTES.saturating_mul(piece.split.rows) / written;
+        let batch_size = usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, source.batch_size);
         let decoder = ReaderBuilder::new(texts)
             .with_header(false)
-            .with_batch_size(source.batch_size)
+            .with_batch_size(batch_size)
             .with_projection(places)
             .build_decoder();
         Ok(Reading {

@@ -19,6 +19,10 @@ use super::text::{MAX_ROW_BYTES, bytes};
 use super::{Piece, Plan, RowStream, Rows, Source, Split, numbered, unreadable};
 use crate::datasets::OpenFile;
 use crate::jobs::fault::{FailedRow, Fault};
+use crate::jobs::sizes::BATCH_BYTES;
+
+/// Bytes of lines that are read together.
+const BATCH_TEXT: usize = BATCH_BYTES as usize;
 
 /// Adds the splits of a file, until there are so many rows.
 pub(super) async fn plan(file: &OpenFile, index: usize, limit: u64, plan: &mut Plan) -> Result<(), Error> {
@@ -37,7 +41,7 @@ pub(super) async fn plan(file: &OpenFile, index: usize, limit: u64, plan: &mut P
         let block = lines.take(most).await?;
         open.rows += block.len() as u64;
         open.end_byte = lines.position;
-        let is_over = block.len() < most || open.first_row + open.rows >= limit;
+        let is_over = lines.is_over || open.first_row + open.rows >= limit;
         if is_over || open.rows >= SPLIT_ROWS || open.end_byte - open.first_byte >= SPLIT_BYTES {
             let next = Split {
                 first_row: open.first_row + open.rows,
@@ -93,11 +97,11 @@ impl Lines {
         Lines { chunks: bytes(file.clone(), range), file, chunk: Bytes::new(), position, is_over: false }
     }
 
-    /// So many lines, or what is left.
+    /// So many lines, or fewer if they are long, or what is left.
     async fn take(&mut self, most: usize) -> Result<Block, Error> {
         let mut block = Block::default();
         let mut line_start = 0;
-        while block.len() < most && !self.is_over {
+        while block.len() < most && line_start < BATCH_TEXT && !self.is_over {
             if self.chunk.is_empty() {
                 match self.chunks.next().await {
                     Some(chunk) => self.chunk = chunk?,
@@ -185,7 +189,7 @@ impl Reading {
         let mut batches = Vec::new();
         let mut numbers: Vec<u64> = Vec::with_capacity(block.len());
         let mut failed = Vec::new();
-        let mut left = vec![0..block.len()];
+        let mut left = Vec::from_iter(std::iter::once(0..block.len()));
         while let Some(range) = left.pop() {
             match self.decode_lines(block, range.clone()) {
                 Ok(batch) => {

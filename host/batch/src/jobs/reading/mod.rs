@@ -20,6 +20,7 @@ pub(crate) use splits::{Piece, Plan, Split};
 
 use super::fault::FailedRow;
 use super::scoring::ROW_NUMBER;
+use super::sizes;
 use crate::datasets::{DataFormat, OpenFile};
 
 /// A dataset version as a source of rows.
@@ -28,7 +29,7 @@ pub(crate) struct Source {
     format: DataFormat,
     /// All columns, as the version declares them.
     schema: SchemaRef,
-    /// Those that are read.
+    /// Those that are read, in the types in which they are.
     columns: Vec<FieldRef>,
     /// The column that identifies a row.
     key: Option<String>,
@@ -65,7 +66,15 @@ impl Source {
             })?;
             Ok(field.clone())
         };
-        let columns = columns.iter().map(find).collect::<Result<_, Error>>()?;
+        let mut columns = columns.iter().map(find).collect::<Result<Vec<FieldRef>, Error>>()?;
+        if format == DataFormat::Parquet {
+            let view =
+                |field: &FieldRef| field.as_ref().clone().with_data_type(parquet::viewed(field.data_type()));
+            columns = columns.iter().map(|field| Arc::new(view(field))).collect();
+        }
+        let row_bytes: u64 = columns.iter().map(|column| sizes::least(column.data_type())).sum();
+        let most = usize::try_from(sizes::BATCH_BYTES / row_bytes.max(1)).unwrap_or(usize::MAX);
+        let batch_size = batch_size.min(most).max(1);
         let footers = parquet::Footers::default();
         Ok(Source { files, format, schema, columns, key, batch_size, footers })
     }
@@ -114,7 +123,8 @@ impl Source {
             DataFormat::Csv => csv::read(self, piece),
             DataFormat::Jsonl => json_lines::read(self, piece),
         };
-        Ok(piece.only_rows(whole(stream, self.file(piece.split.file)?.clone(), piece)))
+        let rows = whole(stream, self.file(piece.split.file)?.clone(), piece);
+        Ok(piece.only_rows(in_small_batches(rows)))
     }
 
     fn file(&self, index: usize) -> Result<&OpenFile, Error> {
@@ -151,6 +161,16 @@ fn whole(rows: RowStream, file: OpenFile, piece: &Piece) -> RowStream {
     stream::try_unfold((rows, next_row), next).boxed()
 }
 
+/// The same rows, cut where they are many bytes.
+fn in_small_batches(rows: RowStream) -> RowStream {
+    let cut = |Rows { batch, failed }: Rows| {
+        let mut failed = Some(failed);
+        let rows = move |batch| Ok(Rows { batch, failed: failed.take().unwrap_or_default() });
+        stream::iter(sizes::cut(batch).into_iter().map(rows))
+    };
+    rows.map_ok(cut).try_flatten().boxed()
+}
+
 /// Columns with the numbers of their rows.
 fn numbered(
     columns: &[FieldRef],
@@ -167,3 +187,6 @@ fn unreadable(file: &OpenFile, place: &str, reason: &dyn std::fmt::Display) -> E
     let reason: String = reason.lines().next().unwrap_or_default().chars().take(400).collect();
     Error::new(ErrorCode::Unprocessable, format!("file {} cannot be read {place}: {reason}", file.file.name))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::FieldRef;
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -21,6 +21,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use super::splits::{SPLIT_BYTES, SPLIT_ROWS};
 use super::{Piece, Plan, RowStream, Rows, Source, Split, numbered, unreadable};
 use crate::datasets::OpenFile;
+use crate::jobs::sizes::BATCH_BYTES;
 
 /// What the declared type cannot hold is an error, not a null.
 const EXACT: CastOptions<'static> =
@@ -54,7 +55,7 @@ pub(super) async fn plan(source: &Source, index: usize, plan: &mut Plan) -> Resu
             only: None,
         });
     };
-    for group in footer.metadata().row_groups() {
+    for (number, group) in footer.metadata().row_groups().iter().enumerate() {
         let rows = u64::try_from(group.num_rows()).unwrap_or(0);
         let bytes = u64::try_from(group.total_byte_size()).unwrap_or(0).max(1);
         let (start, end) = (row_in_file, row_in_file + rows);
@@ -69,7 +70,8 @@ pub(super) async fn plan(source: &Source, index: usize, plan: &mut Plan) -> Resu
             open = None;
         }
         if rows > most {
-            let pieces = rows.div_ceil(most);
+            // Without an index, each of them would read all of the group.
+            let pieces = if has_offset_index(&footer, number) { rows.div_ceil(most) } else { 1 };
             (0..pieces)
                 .for_each(|piece| add(start + rows * piece / pieces..start + rows * (piece + 1) / pieces));
         } else if rows > 0 {
@@ -78,6 +80,11 @@ pub(super) async fn plan(source: &Source, index: usize, plan: &mut Plan) -> Resu
     }
     open.into_iter().for_each(add);
     Ok(())
+}
+
+fn has_offset_index(footer: &ArrowReaderMetadata, group: usize) -> bool {
+    let offsets = footer.metadata().offset_index().and_then(|groups| groups.get(group));
+    offsets.is_some_and(|columns| !columns.is_empty())
 }
 
 /// The rows of a piece.
@@ -95,13 +102,14 @@ pub(super) async fn read(source: &Source, piece: &Piece) -> Result<RowStream, Er
             .ok_or_else(|| unreadable(&file, "at all", &format!("it has no column {:?}", column.name())))?;
         roots.push(root);
     }
+    let batch_size = rows_of_a_batch(&footer, &groups, &roots, source.batch_size);
     let mask = ProjectionMask::roots(footer.parquet_schema(), roots);
     let reader = FileReader(file.clone());
     let stream = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer)
         .with_projection(mask)
         .with_row_groups(groups)
         .with_row_selection(selection)
-        .with_batch_size(source.batch_size)
+        .with_batch_size(batch_size)
         .build()
         .map_err(|error| unreadable(&file, &place, &error))?;
     let columns = source.columns.clone();
@@ -119,7 +127,43 @@ pub(super) async fn read(source: &Source, piece: &Piece) -> Result<RowStream, Er
     Ok(stream.map(rows).boxed())
 }
 
-/// A column in the type that the version declares.
+/// So many rows that they are not many more bytes than a batch should have, as far as the footer tells.
+fn rows_of_a_batch(
+    footer: &ArrowReaderMetadata,
+    groups: &[usize],
+    roots: &[usize],
+    batch_size: usize,
+) -> usize {
+    let (mut rows, mut bytes) = (0, 0);
+    for group in groups.iter().filter_map(|group| footer.metadata().row_groups().get(*group)) {
+        rows += u64::try_from(group.num_rows()).unwrap_or(0);
+        for (leaf, column) in group.columns().iter().enumerate() {
+            if roots.contains(&footer.parquet_schema().get_column_root_idx(leaf)) {
+                // However well they are packed, values take their room once they are read.
+                let values = u64::try_from(column.num_values()).unwrap_or(0).saturating_mul(8);
+                bytes += u64::try_from(column.uncompressed_size()).unwrap_or(0).max(values);
+            }
+        }
+    }
+    let fitting = BATCH_BYTES.saturating_mul(rows) / bytes.max(1);
+    usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, batch_size.max(1))
+}
+
+/// Columns as they are read: of texts that are the same, each is only a view. What a dictionary of a few bytes says of
+/// a million rows does not take a million times as many.
+pub(super) fn viewed(data_type: &DataType) -> DataType {
+    let inner = |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(viewed(field.data_type())));
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
+        DataType::Binary | DataType::LargeBinary => DataType::BinaryView,
+        DataType::List(field) => DataType::List(inner(field)),
+        DataType::LargeList(field) => DataType::LargeList(inner(field)),
+        DataType::FixedSizeList(field, length) => DataType::FixedSizeList(inner(field), *length),
+        other => other.clone(),
+    }
+}
+
+/// A column in the type in which it is wanted.
 fn declared(
     batch: &arrow::array::RecordBatch,
     column: &FieldRef,
@@ -170,8 +214,13 @@ async fn footer(source: &Source, index: usize) -> Result<ArrowReaderMetadata, Er
     let file = source.file(index)?;
     // Where pages lie lets rows in the middle of a row group be read without those before them.
     let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
-    let loaded = ArrowReaderMetadata::load_async(&mut FileReader(file.clone()), options).await;
+    let loaded = ArrowReaderMetadata::load_async(&mut FileReader(file.clone()), options.clone()).await;
     let footer = loaded.map_err(|error| unreadable(file, "as Parquet", &error))?;
+    let view = |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(viewed(field.data_type())));
+    let schema = Schema::new(footer.schema().fields().iter().map(view).collect::<Vec<_>>());
+    let options = options.with_schema(Arc::new(schema));
+    // Where they cannot be read so, they are read as they are.
+    let footer = ArrowReaderMetadata::try_new(footer.metadata().clone(), options).unwrap_or(footer);
     *source.footers.0.lock() = Some((index, footer.clone()));
     Ok(footer)
 }
