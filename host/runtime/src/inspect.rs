@@ -234,7 +234,7 @@ mod tests {
         for import in [
             "wasi:sockets/tcp@0.2.0",
             "wasi:http/types@0.2.0",
-            "modelhost:plugin/predictions@0.1.0",
+            "modelhost:plugin/secrets@0.1.0",
             "wasi:nnx/a",
             "f",
         ] {

@@ -86,7 +86,10 @@ fn what_a_job_needs_cannot_be_deleted() {
 #[test]
 fn a_job_is_watched_to_its_end() {
     let host = host_with_census();
-    let id = start(&host, &income_job("census", "scores"));
+    let mut job = income_job("census", "scores");
+    // Slow enough to be seen at work.
+    job["share_percent"] = json!(10);
+    let id = start(&host, &job);
     let mut stream = TcpStream::connect(host.address()).unwrap();
     write!(stream, "GET /v1/jobs/{id}/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
