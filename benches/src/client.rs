@@ -1,5 +1,7 @@
 //! One HTTP/1.1 connection of the load generator. It shares the cores with the server that it measures, so it does no
-//! more than it must: the request is one text that is made once, and of an answer it reads where it ends.
+//! more than it must: a request is one text that is made once, and of an answer it reads where it ends.
+
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
@@ -10,29 +12,41 @@ use tokio::net::TcpStream;
 #[derive(Clone, Debug)]
 pub struct Target {
     address: String,
-    request: Bytes,
+    /// Of which each is as likely to be sent.
+    requests: Arc<[Bytes]>,
 }
 
 impl Target {
     /// A request with a JSON body. `address` is such as `127.0.0.1:8080`.
     pub fn new(address: &str, method: &str, path: &str, body: &[u8]) -> Target {
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        Target { address: address.to_owned(), request: [head.as_bytes(), body].concat().into() }
+        Target::one_of(address, [request(address, method, path, "application/json", body)])
     }
 
-    /// The whole request.
-    pub fn request(&self) -> Bytes {
-        self.request.clone()
+    /// One of these requests, another one each time.
+    pub fn one_of(address: &str, requests: impl IntoIterator<Item = Bytes>) -> Target {
+        Target { address: address.to_owned(), requests: requests.into_iter().collect() }
     }
+
+    /// The whole request; of several the first.
+    pub fn request(&self) -> Bytes {
+        self.requests.first().cloned().unwrap_or_default()
+    }
+}
+
+/// The text of a request.
+pub fn request(address: &str, method: &str, path: &str, media_type: &str, body: &[u8]) -> Bytes {
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: {media_type}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat().into()
 }
 
 /// An open connection.
 pub struct Connection {
     stream: TcpStream,
-    request: Bytes,
+    requests: Arc<[Bytes]>,
+    random: fastrand::Rng,
     received: BytesMut,
 }
 
@@ -43,14 +57,19 @@ impl Connection {
         stream.set_nodelay(true)?;
         Ok(Connection {
             stream,
-            request: target.request.clone(),
+            requests: target.requests.clone(),
+            random: fastrand::Rng::new(),
             received: BytesMut::with_capacity(64 << 10),
         })
     }
 
-    /// Sends the request and waits for the whole answer: its body.
+    /// Sends a request and waits for the whole answer: its body.
     pub async fn ask(&mut self) -> Result<BytesMut> {
-        self.stream.write_all(&self.request).await?;
+        let request = match self.requests.len() {
+            1 => 0,
+            many => self.random.usize(..many),
+        };
+        self.stream.write_all(&self.requests[request]).await?;
         self.receive().await
     }
 
@@ -83,7 +102,7 @@ fn whole_answer(received: &[u8]) -> Result<Option<(usize, usize)>> {
     let length = length.context("the answer does not say its length")?.value;
     let length: usize = std::str::from_utf8(length)?.parse()?;
     let Some(body) = received.get(head..head + length) else { return Ok(None) };
-    if response.code != Some(200) {
+    if !matches!(response.code, Some(200 | 201)) {
         bail!("status {}: {}", response.code.unwrap_or_default(), String::from_utf8_lossy(body));
     }
     Ok(Some((head, length)))

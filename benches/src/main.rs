@@ -2,6 +2,7 @@
 //! from one run on one machine; read the ratios. `cargo xtask bench` builds everything and starts this.
 
 mod bare_hyper;
+mod batch;
 mod client;
 mod direct;
 mod http;
@@ -12,6 +13,7 @@ mod open_loop;
 mod report;
 mod sandbox;
 mod servers;
+mod tables;
 mod timing;
 
 use std::path::PathBuf;
@@ -43,6 +45,9 @@ struct Arguments {
     /// Networks; all of them where none is named
     #[arg(long, value_delimiter = ',')]
     network: Vec<NetworkName>,
+    /// Keys of the prediction table
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: u64,
     /// Engines: tract, onnxruntime; all that this machine has where none is named
     #[arg(long, value_delimiter = ',', value_parser = engine)]
     engine: Vec<EngineName>,
@@ -56,6 +61,8 @@ enum Command {
         /// Bytes of each answer.
         answer_bytes: usize,
     },
+    /// Measure batch jobs
+    Batch(batch::Arguments),
 }
 
 /// What can be measured by itself.
@@ -67,19 +74,30 @@ enum Part {
     Sandbox,
     /// Through HTTP, beside other servers.
     Http,
+    /// Looking predictions up. No network takes part.
+    Tables,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    if let Some(Command::BareHyper { answer_bytes }) = arguments.command {
-        return bare_hyper::serve(answer_bytes).await;
+    match &arguments.command {
+        Some(Command::BareHyper { answer_bytes }) => return bare_hyper::serve(*answer_bytes).await,
+        Some(Command::Batch(arguments)) => return batch::run(arguments).await,
+        None => {}
     }
     let began = Instant::now();
     let bench = Bench::new(&arguments)?;
     let mut report = Report::default();
-    for name in selected(&arguments.network, NetworkName::value_variants()) {
-        bench.measure(&Network::make(name), &mut report).await?;
+    if bench.parts != [Part::Tables] {
+        for name in selected(&arguments.network, NetworkName::value_variants()) {
+            bench.measure(&Network::make(name), &mut report).await?;
+        }
+    }
+    if bench.parts.contains(&Part::Tables) {
+        eprintln!("measuring a prediction table …");
+        let modelhost = &bench.loader.modelhost;
+        report.add_tables(&tables::measure(modelhost, arguments.keys, bench.effort).await?);
     }
     report.print();
     println!("All of it took {} seconds.", began.elapsed().as_secs());

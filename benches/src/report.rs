@@ -10,6 +10,7 @@ use crate::direct::{BATCH, DirectTimes};
 use crate::http::{Contender, Outcome};
 use crate::networks::{Network, NetworkName};
 use crate::sandbox::SandboxTimes;
+use crate::tables::TableTimes;
 
 /// Everything that is printed at the end.
 pub struct Report {
@@ -17,6 +18,7 @@ pub struct Report {
     sandbox: Table,
     closed: Table,
     open: Table,
+    tables: Table,
     targets: Table,
 }
 
@@ -43,6 +45,7 @@ impl Default for Report {
                 &["requests/s", "median µs", "p99 µs", "of bare hyper", "of the engine, all cores"],
             ),
             open: table(&["network", "server"], &["requests/s", "median µs", "p99 µs", "p99 / median"]),
+            tables: table(&["lookup", "connections"], &["requests/s", "keys/s", "median µs", "p99 µs"]),
             targets: table(&["target", "network", "engine"], &["measured", "wanted", ""]),
         }
     }
@@ -111,6 +114,25 @@ impl Report {
         }
         for on in engines {
             self.add_throughput_targets(network, on, outcomes);
+        }
+    }
+
+    /// A prediction table.
+    pub fn add_tables(&mut self, times: &TableTimes) {
+        let TableTimes { keys, bytes, publishing, lookups } = times;
+        let heading = format!("{keys} keys, {} MiB", bytes >> 20);
+        let publishing = format!("published in {:.1} s", publishing.as_secs_f64());
+        self.tables.add_row([heading, publishing]);
+        for (what, connections, load) in lookups {
+            let keys = if what.starts_with("100") { 100.0 } else { 1.0 };
+            self.tables.add_row([
+                (*what).to_owned(),
+                connections.to_string(),
+                format!("{:.0}", load.requests_per_second),
+                format!("{:.0}", load.requests_per_second * keys),
+                microseconds(load.times.median),
+                microseconds(load.times.p99),
+            ]);
         }
     }
 
@@ -235,6 +257,7 @@ impl Report {
             ("Behind wasi-nn, one call at a time", &self.sandbox),
             ("Over HTTP, closed loop", &self.closed),
             ("Over HTTP, requests that arrive at random, at 70 % of the capacity of each", &self.open),
+            ("Prediction tables over HTTP, closed loop", &self.tables),
             ("Targets", &self.targets),
         ];
         for (heading, table) in parts {

@@ -81,11 +81,17 @@ impl Python {
 
 /// A modelhost with its default settings, and its log in the folder `data`.
 pub async fn modelhost(binary: &Path, data: &Path) -> Result<Server> {
+    modelhost_with(binary, data, &[]).await
+}
+
+/// The same, with environment variables that set it up.
+pub async fn modelhost_with(binary: &Path, data: &Path, settings: &[(&str, &str)]) -> Result<Server> {
     let address = free_address()?;
     let log = std::fs::File::create(data.join("host.log"))?;
     let process = Command::new(binary)
         .args(["serve", "--listen", &address, "--data-dir"])
         .arg(data.join("data"))
+        .envs(settings.iter().copied())
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()?;
@@ -119,10 +125,16 @@ impl Server {
         let path = format!("/v1/models/{name}/configuration");
         let configure = Target::new(&self.address, "PUT", &path, configuration.to_string().as_bytes());
         load::answer(&configure).await.with_context(|| format!("cannot configure {name}"))?;
-        self.command(binary, &["deploy", &name, "1"])
+        self.command(binary, &["deploy", &name, "1"]).map(|_| ())
     }
 
-    fn command(&self, binary: &Path, arguments: &[&str]) -> Result<()> {
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Runs a command of the binary as a client, and answers what it prints.
+    pub fn command(&self, binary: &Path, arguments: &[&str]) -> Result<String> {
         let (command, rest) = arguments.split_first().context("there is no command")?;
         let output = Command::new(binary)
             .args([*command, "--url", &format!("http://{}", self.address)])
@@ -134,7 +146,7 @@ impl Server {
             output.status,
             String::from_utf8_lossy(&output.stderr)
         );
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 

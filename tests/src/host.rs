@@ -44,6 +44,12 @@ impl Setup {
         self
     }
 
+    /// The same with an environment variable that is no setting of modelhost's.
+    pub fn variable(mut self, name: &str, value: &str) -> Setup {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// The data folder.
     pub fn data_dir(&self) -> &Path {
         self.data.path()

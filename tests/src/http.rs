@@ -199,9 +199,26 @@ impl Connection {
             }
         }
         let mut response = Response { status, headers, body: Vec::new() };
+        if response.header("transfer-encoding") == Some("chunked") {
+            response.body = self.read_chunks()?;
+            return Ok(response);
+        }
         let length = response.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         response.body = self.read_exactly(length)?;
         Ok(response)
+    }
+
+    fn read_chunks(&mut self) -> io::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let size = self.read_line()?;
+            let size = usize::from_str_radix(&size, 16).map_err(io::Error::other)?;
+            body.extend(self.read_exactly(size)?);
+            self.read_line()?;
+            if size == 0 {
+                return Ok(body);
+            }
+        }
     }
 
     fn read_line(&mut self) -> io::Result<String> {

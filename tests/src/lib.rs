@@ -10,9 +10,12 @@
 pub mod artifacts;
 pub mod component;
 pub mod folder;
+pub mod form;
 pub mod guest;
 pub mod host;
 pub mod http;
 pub mod inference;
+pub mod object_store;
 pub mod onnx;
 pub mod process;
+pub mod table;

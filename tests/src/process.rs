@@ -35,6 +35,15 @@ pub fn mentioning(text: &str) -> Vec<String> {
 
 /// Asks a process to end.
 pub fn terminate(pid: u32) {
-    let sent = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
+    signal(pid, "-TERM");
+}
+
+/// Ends a process at once, as a power failure would.
+pub fn kill(pid: u32) {
+    signal(pid, "-KILL");
+}
+
+fn signal(pid: u32, signal: &str) {
+    let sent = Command::new("kill").args([signal, &pid.to_string()]).status();
     assert!(sent.is_ok_and(|status| status.success()), "process {pid} cannot be signalled");
 }

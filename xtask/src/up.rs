@@ -7,6 +7,7 @@
 mod client;
 mod examples;
 mod host;
+mod hybrid;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -87,11 +88,13 @@ fn bring_up(workspace: &Workspace, host: &mut Host, interrupts: &Interrupts) -> 
     for example in EXAMPLES {
         deploy(workspace, &client, example)?;
     }
+    hybrid::set_up(workspace, &client)?;
     show_served(&client)?;
     println!("\nAsk them:\n");
     for example in EXAMPLES {
         println!("{}\n", example.curl(workspace, host.url())?);
     }
+    println!("{}\n", hybrid::curl(host.url()));
     Ok(())
 }
 

@@ -4,7 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::HostUrl;
 use crate::commands::{
-    aliases, check, configure, deployment, examine, models, pack, predict, push, serve, stats, versions,
+    aliases, batch, check, configure, datasets, deployment, examine, inspect_dataset, models, pack, predict,
+    predictions, push, schedules, serve, stats, versions,
 };
 
 /// Serves models as sandboxed Wasm components, and operates a host that does.
@@ -72,11 +73,22 @@ pub enum Command {
     Delete(versions::Delete),
     /// Ask a model
     Predict(predict::Predict),
+    /// List, show, put and delete datasets
+    Datasets(datasets::Datasets),
+    /// List, make, publish, roll back and ask tables of predictions that were made before
+    Predictions(predictions::Predictions),
+    /// Start jobs at their times
+    Schedules(schedules::Schedules),
+    /// Run models over datasets: start, watch and stop batch jobs
+    Batch(batch::Batch),
     /// Check the data folder of a host that is not running
     Check(check::Check),
     /// Examine and compile an upload, in a process of its own
     #[command(hide = true)]
     Examine(examine::Examine),
+    /// Look into the files of a dataset, in a process of its own
+    #[command(hide = true)]
+    InspectDataset(inspect_dataset::InspectDataset),
 }
 
 #[cfg(test)]
@@ -119,8 +131,10 @@ mod tests {
     }
 
     #[test]
-    fn the_host_starts_its_compiler_by_this_name() {
+    fn the_host_starts_its_helpers_by_these_names() {
         assert!(Cli::command().find_subcommand(modelhost_runtime::EXAMINE_SUBCOMMAND).is_some());
         assert!(parse("modelhost examine in.wasm out --memory-bytes=4294967296 --seconds=120").is_ok());
+        assert!(Cli::command().find_subcommand(modelhost_batch::datasets::INSPECT_SUBCOMMAND).is_some());
+        assert!(parse("modelhost inspect-dataset request --memory-bytes=4294967296 --seconds=120").is_ok());
     }
 }

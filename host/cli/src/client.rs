@@ -67,6 +67,21 @@ impl Answer {
     }
 }
 
+/// What is sent when many bytes are.
+#[derive(Clone, Debug)]
+pub struct Upload<'a> {
+    /// How.
+    pub method: Method,
+    /// Where to.
+    pub path: &'a str,
+    /// What they are.
+    pub content_type: &'a str,
+    /// How many they are.
+    pub length: u64,
+    /// The setting of the host that says how many they may be.
+    pub limit: &'static str,
+}
+
 /// A connection to one host, on behalf of one person.
 pub struct Client {
     agent: Agent,
@@ -142,23 +157,40 @@ impl Client {
         self.exchange(if_match(self.request(Method::DELETE, path), expected), SendBody::none())
     }
 
-    /// Sends `length` bytes as they come.
+    /// Sends many bytes as they come.
     ///
     /// # Errors
     /// As for all requests.
-    pub fn upload(&self, path: &str, length: u64, bytes: &mut dyn Read) -> Result<Answer, Failure> {
+    pub fn upload(&self, upload: &Upload<'_>, bytes: &mut dyn Read) -> Result<Answer, Failure> {
         let request = self
-            .request(Method::POST, path)
-            .header(CONTENT_TYPE, "application/wasm")
-            .header(CONTENT_LENGTH, length)
+            .request(upload.method.clone(), upload.path)
+            .header(CONTENT_TYPE, upload.content_type)
+            .header(CONTENT_LENGTH, upload.length)
             // A host that takes no such upload says so before the bytes travel.
             .header(EXPECT, "100-continue");
         match self.exchange_within(request, SendBody::from_reader(bytes), UPLOAD_ANSWER_TIMEOUT) {
             Err(Failure::Unreachable { is_broken_off: true, .. }) => Err(Failure::Local(anyhow!(
-                "the host broke off the upload: it is larger than serving.max_upload_bytes, or the host has ended"
+                "the host broke off the upload: it is larger than {}, or the host has ended",
+                upload.limit
             ))),
             outcome => outcome,
         }
+    }
+
+    /// Asks for what is at `path` and reads it as it comes, for as long as it lasts.
+    ///
+    /// # Errors
+    /// As for all requests.
+    pub fn open(&self, path: &str) -> Result<impl Read + use<>, Failure> {
+        let request =
+            self.request(Method::GET, path).body(SendBody::none()).context("cannot write the request")?;
+        let mut response = self.agent.run(request).map_err(|error| self.no_answer(&error))?;
+        if response.status().is_success() {
+            return Ok(response.into_body().into_reader());
+        }
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().map_err(|error| self.no_answer(&error))?;
+        Err(Failure::Refused { status, message: refusal(status, &text) })
     }
 
     fn request(&self, method: Method, path: &str) -> request::Builder {
@@ -288,7 +320,14 @@ mod tests {
         let (client, host) = answering(
             "HTTP/1.1 413 Content Too Large\r\nContent-Length: 21\r\nConnection: close\r\n\r\n{\"error\":\"too large\"}",
         );
-        let failure = client.upload("/v1/x", 1 << 40, &mut Unread).unwrap_err();
+        let upload = Upload {
+            method: Method::POST,
+            path: "/v1/x",
+            content_type: "application/wasm",
+            length: 1 << 40,
+            limit: "serving.max_upload_bytes",
+        };
+        let failure = client.upload(&upload, &mut Unread).unwrap_err();
         assert!(
             matches!(failure, Failure::Refused { status: 413, ref message } if message == "too large"),
             "{failure}"

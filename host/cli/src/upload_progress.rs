@@ -10,18 +10,19 @@ use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 pub struct UploadProgress {
     bar: ProgressBar,
     length: u64,
+    afterwards: &'static str,
 }
 
 impl UploadProgress {
-    /// Begins to show an upload of `length` bytes.
-    pub fn start(name: &str, length: u64) -> UploadProgress {
+    /// Begins to show an upload of `length` bytes. `afterwards` says what the host does with them.
+    pub fn start(name: &str, length: u64, afterwards: &'static str) -> UploadProgress {
         let bar = ProgressBar::new(length);
         bar.set_style(style("{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}"));
         bar.set_message(format!("sending {name}"));
         if bar.is_hidden() {
             eprintln!("sending {name} ({})", BinaryBytes(length));
         }
-        UploadProgress { bar, length }
+        UploadProgress { bar, length, afterwards }
     }
 
     /// The bytes, counted as they are read.
@@ -31,10 +32,10 @@ impl UploadProgress {
 
     fn all_is_sent(&self) {
         self.bar.set_style(style("{spinner} {msg} {elapsed}"));
-        self.bar.set_message("the host checks and compiles it");
+        self.bar.set_message(self.afterwards);
         self.bar.enable_steady_tick(Duration::from_millis(120));
         if self.bar.is_hidden() {
-            eprintln!("the host checks and compiles it");
+            eprintln!("{}", self.afterwards);
         }
     }
 }

@@ -25,6 +25,8 @@ pub enum ErrorCode {
     PluginFailed,
     /// Cannot be answered now, but perhaps later.
     Unavailable,
+    /// There is no room left on the disk.
+    StorageFull,
     /// The deadline passed.
     DeadlineExceeded,
     /// A failure of modelhost itself.
@@ -48,6 +50,7 @@ impl ErrorCode {
             ErrorCode::PluginFailed => 502,
             ErrorCode::Unavailable => 503,
             ErrorCode::DeadlineExceeded => 504,
+            ErrorCode::StorageFull => 507,
         }
     }
 

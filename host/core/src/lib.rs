@@ -11,6 +11,7 @@ mod model_configuration;
 mod names;
 mod parameter;
 mod signature;
+mod table_key;
 mod tensor;
 
 pub use datatype::Datatype;
@@ -22,7 +23,8 @@ pub use metadata::{ComponentMetadata, SampleSection};
 pub use model_configuration::{
     DynamicBatching, EngineName, EnginePreference, InvalidConfiguration, ModelConfiguration,
 };
-pub use names::{AliasName, InvalidName, ModelName, VersionNumber};
+pub use names::{AliasName, DatasetName, InvalidName, ModelName, ScheduleName, TableName, VersionNumber};
 pub use parameter::Parameter;
 pub use signature::{GraphDescription, Signature, SignatureMismatch, TensorDescription};
+pub use table_key::TableKey;
 pub use tensor::{BytesElements, InvalidTensor, MAX_RANK, Tensor, element_count};

@@ -1,12 +1,14 @@
 //! How an operator wants a model to be served: which engine, how much of the machine, which batches. The words are
 //! those of Triton's model configuration where it has them. Nothing here says what a value does when it is not set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::TableName;
 
 /// A library that runs graphs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -106,6 +108,9 @@ pub struct ModelConfiguration {
     /// [`ModelConfiguration::dynamic_batching`].
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub graphs: BTreeMap<String, DynamicBatching>,
+    /// The prediction tables that its plugin may read, by name; they need not exist yet.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub prediction_tables: BTreeSet<TableName>,
 }
 
 /// The largest weight. What matters is how weights compare: more than this says nothing more.

@@ -1,4 +1,4 @@
-//! Names of models and aliases, and version numbers: what they may look like, in one place.
+//! Names of models, aliases and everything else that has one, and version numbers: what they may look like, in one place.
 
 use std::fmt;
 use std::str::FromStr;
@@ -69,20 +69,47 @@ macro_rules! name_type {
     };
 }
 
+macro_rules! plain_name_type {
+    ($name:ident, $kind:literal) => {
+        name_type!($name);
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+
+            fn from_str(name: &str) -> Result<$name, InvalidName> {
+                check($kind, name).map($name)
+            }
+        }
+    };
+}
+
 /// The name of a model, such as `sentiment`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ModelName(Box<str>);
 
-name_type!(ModelName);
+plain_name_type!(ModelName, "model name");
 
-impl FromStr for ModelName {
-    type Err = InvalidName;
+/// The name of a dataset, such as `bookings`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DatasetName(Box<str>);
 
-    fn from_str(name: &str) -> Result<ModelName, InvalidName> {
-        check("model name", name).map(ModelName)
-    }
-}
+plain_name_type!(DatasetName, "dataset name");
+
+/// The name of a prediction table, such as `top-items`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TableName(Box<str>);
+
+plain_name_type!(TableName, "table name");
+
+/// The name of a schedule, such as `nightly`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ScheduleName(Box<str>);
+
+plain_name_type!(ScheduleName, "schedule name");
 
 /// A movable name for a version, such as `champion`; never a number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -103,7 +130,7 @@ impl FromStr for AliasName {
     }
 }
 
-/// The number of a version: 1, 2, 3 … per model.
+/// The number of a version: 1, 2, 3 … per model or dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct VersionNumber(pub u64);

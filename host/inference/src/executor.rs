@@ -14,11 +14,14 @@ use crate::known_times::Extents;
 use crate::options::ComputeOptions;
 use crate::run::{Admitted, run};
 use crate::schedule::{Done, Scheduler, is_stackable};
+use crate::thread_priority::BackgroundThreads;
 
 /// Runs graphs: quick ones on the thread that asks, others on threads of its own, so that no thread that polls other calls
 /// waits long for inference.
 pub struct Executor {
     scheduler: Scheduler,
+    /// Of calls that nobody waits for.
+    background: Scheduler,
 }
 
 /// A run that is expected to end within this time is not worth a hop to another thread and back, which costs some
@@ -46,13 +49,15 @@ pub struct Computed {
 }
 
 impl Executor {
-    /// Starts that many threads for short runs and as many for long ones, at least one of each. One per core is right: a
-    /// run uses one thread.
+    /// Starts that many threads for short runs and as many for long ones, at least one of each, and those of the
+    /// background. One per core is right: a run uses one thread.
     ///
     /// # Errors
     /// Where the operating system gives no thread.
-    pub fn new(threads: usize) -> io::Result<Executor> {
-        Ok(Executor { scheduler: Scheduler::new(threads)? })
+    pub fn new(threads: usize, background: BackgroundThreads) -> io::Result<Executor> {
+        let (scheduler, background) =
+            (Scheduler::of_requests(threads)?, Scheduler::of_background(background)?);
+        Ok(Executor { scheduler, background })
     }
 
     /// Runs the graph on these inputs, in any order, and gives its outputs in the order of the graph's file.
@@ -85,6 +90,7 @@ impl Executor {
                 let _present = counters.enter();
                 self.scheduler.gather(graph, inputs, options, admitted, threads).await?
             }
+            Where::Background => self.background.compute(graph, inputs, options, admitted).await?,
             Where::Queue => {
                 let _present = counters.enter();
                 self.scheduler.compute(graph, inputs, options, admitted).await?
@@ -105,9 +111,14 @@ enum Where {
     Gathered(Arc<dyn CallerThreads>),
     /// In the queue of the graph.
     Queue,
+    /// The same, and later calls do not see it: there is nothing to be had from it for them.
+    Background,
 }
 
 fn where_to_run(graph: &Graph, extents: Extents, options: &ComputeOptions) -> Where {
+    if options.priority.is_background() {
+        return Where::Background;
+    }
     let batching = &options.batching;
     let Some(time) = graph.sure_time(extents) else { return Where::Queue };
     let company = options.threads.as_ref().map(|threads| threads.company());

@@ -24,6 +24,7 @@ mod run_times;
 mod schedule;
 mod settings;
 mod stacking;
+mod thread_priority;
 pub mod tract;
 
 pub use cache::GraphCache;
@@ -37,4 +38,5 @@ pub use onnx::external_data;
 pub use onnxruntime::OnnxRuntimeEngine;
 pub use options::{BatchingPolicy, ComputeOptions, Priority};
 pub use settings::{BatchingSettings, InferenceSettings};
+pub use thread_priority::BackgroundThreads;
 pub use tract::{Proven, TensorBuffer, TractEngine};

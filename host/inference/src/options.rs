@@ -52,6 +52,22 @@ pub struct BatchingPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Priority(pub u32);
 
+impl Priority {
+    /// Of work for which nobody waits, such as a batch job: it runs on threads of its own that give way to all others,
+    /// is never put together with other calls, and says nothing about how long those take.
+    pub const BACKGROUND: Priority = Priority(u32::MAX);
+
+    /// The priority that a client asked for, none of which is that of the background.
+    pub fn of_request(asked: Option<u32>) -> Priority {
+        asked.map_or_else(Priority::default, |number| Priority(number.min(u32::MAX - 1)))
+    }
+
+    /// Whether it is that of the background.
+    pub fn is_background(self) -> bool {
+        self == Priority::BACKGROUND
+    }
+}
+
 impl Default for Priority {
     /// That of a request that says nothing.
     fn default() -> Priority {

@@ -52,17 +52,32 @@ impl Admitted {
 pub(crate) fn run(graph: &Graph, inputs: Vec<Tensor>, limits: &RunLimits) -> Result<Vec<Tensor>, RunError> {
     limits.check()?;
     let (input_bytes, extents) = (total_bytes(&inputs), graph.known_times().extents(&inputs));
-    graph.counters().record_execution(rows(&inputs));
     let start = Instant::now();
+    let result = run_unrecorded(graph, inputs, limits);
+    let elapsed = start.elapsed();
+    match &result {
+        Ok(_) => {
+            graph.run_times().record(input_bytes, elapsed);
+            graph.known_times().record(extents, elapsed);
+        }
+        Err(_) => graph.known_times().record_unfinished(extents, elapsed),
+    }
+    result
+}
+
+/// The same for a run that others interrupt for as long as they like: how long it takes says nothing about the graph.
+///
+/// # Errors
+/// The same.
+pub(crate) fn run_unrecorded(
+    graph: &Graph,
+    inputs: Vec<Tensor>,
+    limits: &RunLimits,
+) -> Result<Vec<Tensor>, RunError> {
+    limits.check()?;
+    graph.counters().record_execution(rows(&inputs));
     // Unwind safety: a graph is not changed by a run, apart from atomics and caches behind locks that do not poison.
     let result = catch_unwind(AssertUnwindSafe(|| graph.executable().run(inputs, limits)));
-    let elapsed = start.elapsed();
-    if let Ok(Ok(outputs)) = result {
-        graph.run_times().record(input_bytes, elapsed);
-        graph.known_times().record(extents, elapsed);
-        return Ok(outputs);
-    }
-    graph.known_times().record_unfinished(extents, elapsed);
     result.unwrap_or_else(|panic| {
         let message = panic_message(&*panic);
         tracing::error!(graph = %graph.digest(), "the inference engine panicked: {message}");

@@ -20,6 +20,7 @@ mod malformed_tests;
 #[cfg(test)]
 mod property_tests;
 
+pub use bounded::Bounded;
 pub use object::Object;
 pub use request::{DecodeError, InferRequest, decode_request};
 pub use response::{EncodeError, InferResponse, encode_response};

@@ -1,4 +1,4 @@
-//! The changes of a registry. What forbids one is in `rules`, what one means for the records in `replay`; the
+//! The changes of models. What forbids one is in `rules`, what one means for the records in `replay`; the
 //! order of writing is told in the crate's documentation.
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use crate::model::{Added, DeploymentChange, NewVersion, Revision, Version};
 use crate::records::{self, Head};
 use crate::recovery::{digests_of, is_visible};
 use crate::registry::{Registry, Writer, no_model, no_version};
-use crate::replay;
+use crate::replay::{self, Failure};
 use crate::rules::{check_generation, check_traffic, refuse_if_deleted, refuse_if_needed};
 
 impl Registry {
@@ -230,16 +230,20 @@ impl Registry {
     ) -> Result<u64, RegistryError> {
         let generation = head.generation + 1;
         let sequence = writer.next_sequence;
-        let entry =
-            Entry { format: change.format(), sequence, time, model: model.clone(), generation, change };
-        let (_, mut writes) = replay::apply(Some(head), &entry).map_err(RegistryError::Misuse)?;
-        let offset = writer.journal.append(&entry)?;
+        let model = Some(model.clone());
+        self.write(writer, &Entry { format: change.format(), sequence, time, model, generation, change })?;
+        Ok(generation)
+    }
+
+    /// Makes a change, in the order that the crate's documentation tells. After an error nothing has changed, unless
+    /// the journal has stopped.
+    pub(crate) fn write(&self, writer: &mut Writer, entry: &Entry) -> Result<(), RegistryError> {
+        let writes = replay::apply(&&self.store, entry, writer.journal.length()).map_err(refused)?;
+        writer.journal.append(entry)?;
         writer.next_sequence += 1;
-        writes.push(replay::applied(sequence, offset));
         let stored = self.store.commit(&writes).and_then(|()| self.store.flush());
         // The journal has the change, the store perhaps not: a later change must not build on that.
-        stored.inspect_err(|_| writer.journal.stop())?;
-        Ok(generation)
+        stored.inspect_err(|_| writer.journal.stop())
     }
 
     fn existing(&self, model: &ModelName) -> Result<Head, RegistryError> {
@@ -276,6 +280,13 @@ impl Registry {
             Some(graph) => Err(RegistryError::Misuse(format!("graph {} was not stored", graph.digest))),
             None => Ok(()),
         }
+    }
+}
+
+fn refused(failure: Failure) -> RegistryError {
+    match failure {
+        Failure::Inapplicable(reason) => RegistryError::Misuse(reason),
+        Failure::Unreadable(error) => error,
     }
 }
 

@@ -13,14 +13,15 @@ use crate::error::RegistryError;
 use crate::journal;
 use crate::manifests;
 use crate::model::Version;
-use crate::records::{self, APPLIED, Applied, Records as _, Replica, VERSIONS};
+use crate::record::{Record, RecordKind};
+use crate::records::{self, APPLIED, Applied, Records as _, Replica, Stored, VERSIONS};
 use crate::recovery::digests_of;
 use crate::references;
 use crate::replay;
 use crate::store::Store;
 
 /// What a check found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct CheckReport {
     /// Changes in the journal.
     pub changes: u64,
@@ -30,6 +31,8 @@ pub struct CheckReport {
     pub versions: u64,
     /// Components and graphs whose digests were computed.
     pub artifacts: u64,
+    /// The records that belong to no model, by kind and name, for their owners to check what they say.
+    pub records: Vec<(RecordKind, Record)>,
     /// What is wrong, a sentence each.
     pub findings: Vec<String>,
     /// What an interruption left and the next start puts right, a sentence each.
@@ -46,6 +49,7 @@ impl CheckReport {
 pub(crate) fn check(data: &DataDir) -> Result<CheckReport, RegistryError> {
     let mut report = CheckReport::default();
     let replica = check_store(data, &mut report)?;
+    report.records = records_in(&replica)?;
     let versions = versions_in(&replica)?;
     report.versions = versions.len() as u64;
     report.models = versions.iter().map(|(model, _)| model).collect::<BTreeSet<_>>().len() as u64;
@@ -126,6 +130,19 @@ fn compare(stored: &Replica, replica: &Replica, report: &mut CheckReport) {
 pub(crate) fn versions_in(records: &Replica) -> Result<Vec<(ModelName, Version)>, RegistryError> {
     let versions = records.iter().filter(|(key, _)| key.starts_with(VERSIONS));
     versions.map(|(key, bytes)| Ok((records::model_of_version(key)?, records::decode(key, bytes)?))).collect()
+}
+
+/// All records among these that belong to no model.
+fn records_in(records: &Replica) -> Result<Vec<(RecordKind, Record)>, RegistryError> {
+    let mut found = Vec::new();
+    for kind in RecordKind::ALL {
+        let prefix = records::record_key(kind, "");
+        for (key, bytes) in records.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix)) {
+            let Stored { generation, value } = records::decode(key, bytes)?;
+            found.push((kind, Record { name: records::name_of_record(key, kind)?, generation, value }));
+        }
+    }
+    Ok(found)
 }
 
 fn check_manifests(

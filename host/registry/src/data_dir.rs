@@ -71,6 +71,11 @@ impl DataDir {
         self.root.join("artifacts/manifests")
     }
 
+    /// There from a rebuild that changed the journal until whoever has files beside records has looked at them.
+    pub(crate) fn rebuilt_mark(&self) -> PathBuf {
+        self.root.join("journal-was-rebuilt")
+    }
+
     pub(crate) fn staging(&self) -> PathBuf {
         self.root.join("staging")
     }

@@ -10,7 +10,10 @@ use tempfile::{NamedTempFile, TempPath};
 use crate::error::{IoContext as _, RegistryError};
 
 /// Makes a folder, and those above it, for this user only. Nothing happens where it is there already.
-pub(crate) fn create_dir(path: &Path) -> Result<(), RegistryError> {
+///
+/// # Errors
+/// [`RegistryError::Io`].
+pub fn create_dir(path: &Path) -> Result<(), RegistryError> {
     if path.is_dir() {
         return Ok(());
     }
@@ -22,12 +25,18 @@ pub(crate) fn create_dir(path: &Path) -> Result<(), RegistryError> {
 }
 
 /// Makes renames, new files and removals in this folder durable.
-pub(crate) fn sync_dir(path: &Path) -> Result<(), RegistryError> {
+///
+/// # Errors
+/// [`RegistryError::Io`].
+pub fn sync_dir(path: &Path) -> Result<(), RegistryError> {
     File::open(path).and_then(|folder| folder.sync_all()).when("sync", path)
 }
 
 /// Moves a finished file to its place, over whatever is there.
-pub(crate) fn place(staged: TempPath, target: &Path) -> Result<(), RegistryError> {
+///
+/// # Errors
+/// [`RegistryError::Io`]; then the place is as it was, unless it was the folder that could not be synced.
+pub fn place(staged: TempPath, target: &Path) -> Result<(), RegistryError> {
     // By path: a compiler may have replaced the file that the temporary handle was opened on.
     File::open(&staged).and_then(|file| file.sync_all()).when("sync", &staged)?;
     staged.persist(target).map_err(|failure| failure.error).when("rename a finished file to", target)?;

@@ -18,10 +18,8 @@ pub enum RegistryError {
     /// The state of the model forbids the change; a sentence.
     #[error("{0}")]
     Conflict(String),
-    /// Somebody else changed the model since the caller read it.
-    #[error(
-        "the model has been changed by somebody else: generation {expected} was expected, it is at {actual}"
-    )]
+    /// Somebody else changed the thing since the caller read it.
+    #[error("it has been changed by somebody else: generation {expected} was expected, it is at {actual}")]
     PreconditionFailed {
         /// What the caller read.
         expected: u64,
@@ -85,6 +83,12 @@ impl RegistryError {
             RegistryError::PreconditionFailed { .. } => ErrorCode::PreconditionFailed,
             RegistryError::InvalidTraffic(_) => ErrorCode::InvalidArgument,
             RegistryError::Stopped | RegistryError::InUse { .. } => ErrorCode::Unavailable,
+            RegistryError::Io { source, .. } if is_full(source) => ErrorCode::StorageFull,
+            RegistryError::Storage { source, .. }
+                if source.downcast_ref::<io::Error>().is_some_and(is_full) =>
+            {
+                ErrorCode::StorageFull
+            }
             RegistryError::Misuse(_)
             | RegistryError::NewerFormat { .. }
             | RegistryError::Corrupt(_)
@@ -92,6 +96,11 @@ impl RegistryError {
             | RegistryError::Storage { .. } => ErrorCode::Internal,
         }
     }
+}
+
+/// Whether there is no room left, or none for this user.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Says what was done to which file when it failed.

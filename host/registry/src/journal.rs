@@ -8,25 +8,29 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use modelhost_core::{AliasName, ModelConfiguration, ModelName, VersionNumber};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::durable;
 use crate::error::{IoContext as _, RegistryError};
 use crate::model::{Revision, Version};
+use crate::record::RecordKind;
 use crate::sealed;
 
-/// The newest form of lines that this host reads. Form 2 knows [`Change::Configured`].
-pub(crate) const FORMAT: u64 = 2;
+/// The newest form of lines that this host reads. Form 2 knows [`Change::Configured`], form 3 [`Change::Records`].
+pub(crate) const FORMAT: u64 = 3;
 
-/// One change of one model.
+/// One change of one model, or of records that belong to no model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) format: u64,
-    /// 1, 2, 3 … over all models.
+    /// 1, 2, 3 … over everything.
     pub(crate) sequence: u64,
     pub(crate) time: Timestamp,
-    pub(crate) model: ModelName,
-    /// Of the model, after this change.
+    /// None for records, which name themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<ModelName>,
+    /// Of the model, or of each of the records, after this change.
     pub(crate) generation: u64,
     pub(crate) change: Change,
 }
@@ -41,6 +45,22 @@ pub(crate) enum Change {
     AliasSet { alias: AliasName, version: VersionNumber },
     AliasDeleted(AliasName),
     Configured(Box<ModelConfiguration>),
+    Records(Vec<RecordChange>),
+}
+
+/// What becomes of one record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RecordChange {
+    pub(crate) kind: RecordKind,
+    pub(crate) name: String,
+    /// None: it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub(crate) value: Option<Value>,
+}
+
+/// A value that is there, be it null.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 impl Change {
@@ -48,6 +68,7 @@ impl Change {
     /// with a folder where nothing newer happened.
     pub(crate) fn format(&self) -> u64 {
         match self {
+            Change::Records(_) => 3,
             Change::Configured(_) => 2,
             _ => 1,
         }
@@ -200,6 +221,11 @@ impl Journal {
         let offset = self.length;
         self.length += line.len() as u64;
         Ok(offset)
+    }
+
+    /// Where the next line begins.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
     }
 
     /// Refuses every later change: what is on the disk is no longer known.

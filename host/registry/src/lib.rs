@@ -1,4 +1,5 @@
-//! What exists and what is deployed, durably: models, versions, aliases, revisions, and the files they are made of.
+//! What exists and what is deployed, durably: models, versions, aliases, revisions, and the files they are made of; and
+//! records of things that are no models, whose contents their owners know.
 //!
 //! Nothing here knows of Wasm, HTTP or async. Every call blocks, on the disk if it changes something; an async
 //! caller uses a blocking thread.
@@ -16,7 +17,11 @@
 //! | `artifacts/manifests/<model>/<version>.json` | the full record of a version, with checksum: what a rebuild falls back on where the journal is damaged |
 //! | `staging/` | files being written; emptied at every start |
 //!
-//! After a rebuild there is also what it moved aside: `registry.before-rebuild-<n>`, `journal.before-rebuild-<n>.jsonl`.
+//! Other folders belong to the owners of records, who get them from [`Registry::folder`].
+//!
+//! After a rebuild there is also what it moved aside: `registry.before-rebuild-<n>`, `journal.before-rebuild-<n>.jsonl`;
+//! and until the next start `journal-was-rebuilt`, which tells whoever has files beside
+//! records that those without may be of records that are lost ([`Registry::was_rebuilt`]).
 //!
 //! # The order of a change
 //!
@@ -33,8 +38,8 @@
 //! applies what is missing. So a change is there wholly or not at all, and an acknowledged one needs only the
 //! journal's fsync to have been honest; it does not depend on sled's flush, which is no barrier against loss of
 //! power on Linux. Where sled knows more than the journal, or the journal is damaged before its end, or manifests
-//! show that it lost its end, the registry does not open: [`Registry::rebuild`] is for that. Aliases, revisions and
-//! configurations are in no manifest: a rebuild has of them what the journal still has.
+//! show that it lost its end, the registry does not open: [`Registry::rebuild`] is for that. Aliases, revisions,
+//! configurations and records are in no manifest: a rebuild has of them what the journal still has.
 //!
 //! # Reading
 //!
@@ -51,12 +56,13 @@ mod artifacts;
 mod changes;
 mod check;
 mod data_dir;
-mod durable;
+pub mod durable;
 mod error;
 mod journal;
 mod manifests;
 mod model;
 mod rebuild;
+mod record;
 mod records;
 mod recovery;
 mod references;
@@ -71,5 +77,6 @@ pub use check::CheckReport;
 pub use error::RegistryError;
 pub use model::{Added, DeploymentChange, GraphArtifact, Model, NewVersion, Revision, TrafficShare, Version};
 pub use rebuild::RebuildReport;
+pub use record::{Record, RecordKind, RecordUpdate};
 pub use references::Reservation;
 pub use registry::Registry;

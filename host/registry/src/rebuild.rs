@@ -3,7 +3,7 @@
 //! From a sound journal the same registry comes out. From a damaged one, what can be saved: every intact
 //! line that still makes sense, and versions whose manifests and artifacts are whole though the
 //! journal has lost them. Then a new journal is written, which says just that. Manifests hold versions and nothing
-//! else: of aliases, revisions and configurations what the journal has lost is lost, and a model whose
+//! else: of aliases, revisions, configurations and records what the journal has lost is lost, and a model whose
 //! newest configuration is in a damaged line gets back the one before.
 
 use std::collections::BTreeSet;
@@ -17,12 +17,15 @@ use crate::check::{self, Verdicts, artifact_problems};
 use crate::data_dir::DataDir;
 use crate::durable;
 use crate::error::{IoContext as _, RegistryError};
-use crate::journal::{self, Change, Entry, Placed, Scan};
+use crate::journal::{self, Change, Entry, Scan};
 use crate::manifests::{self, Manifest};
-use crate::records::Replica;
+use crate::records::{Records as _, Replica};
 use crate::registry::Registry;
-use crate::replay;
+use crate::replay::{self, Failure};
 use crate::sealed;
+
+/// What is in the file that says that there was a rebuild.
+const MARK: &[u8] = b"The journal was rebuilt. The next start sets files aside that no record names, and removes this file.\n";
 
 /// What a rebuild did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +58,9 @@ pub(crate) fn rebuild(data: DataDir) -> Result<RebuildReport, RegistryError> {
     let versions = check::versions_in(&records)?;
     report.versions = versions.len() as u64;
     report.models = versions.iter().map(|(model, _)| model).collect::<BTreeSet<_>>().len() as u64;
+    // Before anything else, and also for a journal that is whole: the store may have known more, and whoever is
+    // interrupted here must not take files for left over whose records are lost.
+    durable::write(&data.staging(), MARK, &data.rebuilt_mark())?;
     // The store first: without one, an interrupted rebuild can only end in the whole journal being read.
     let number = first_free_number(&data);
     report.moved_aside.extend(move_store(&data, number)?);
@@ -97,13 +103,15 @@ impl<'a> Salvage<'a> {
     fn take(&mut self, entry: &Entry) -> Result<(), RegistryError> {
         let mut failure = self.try_take(entry.clone())?;
         if failure.is_some() {
-            self.adopt(|model| *model == entry.model)?;
+            self.adopt(|model| Some(model) == entry.model.as_ref())?;
             failure = self.try_take(entry.clone())?;
         }
         if let Some(reason) = failure {
+            let of_what =
+                entry.model.as_ref().map_or("of records".into(), |model| format!("of model {model}"));
             self.findings.push(format!(
-                "change {} of the old journal, of model {}, was dropped: {reason}",
-                entry.sequence, entry.model
+                "change {} of the old journal, {of_what}, was dropped: {reason}",
+                entry.sequence
             ));
         }
         Ok(())
@@ -111,14 +119,16 @@ impl<'a> Salvage<'a> {
 
     /// Takes an entry, with the next sequence number; or says why it cannot follow.
     fn try_take(&mut self, mut entry: Entry) -> Result<Option<String>, RegistryError> {
-        let head = replay::head(&self.records, &entry.model)?;
-        let generation = head.as_ref().map_or(0, |head| head.generation);
-        entry.generation = entry.generation.max(generation + 1);
-        entry.sequence = self.entries.len() as u64 + 1;
-        if let Err(reason) = replay::apply(head, &entry) {
-            return Ok(Some(reason));
+        if let Some(model) = &entry.model {
+            let generation = replay::head(&self.records, model)?.map_or(0, |head| head.generation);
+            entry.generation = entry.generation.max(generation + 1);
         }
-        replay::replay(&mut self.records, &Placed { entry: entry.clone(), offset: 0 })?;
+        entry.sequence = self.entries.len() as u64 + 1;
+        match replay::apply(&self.records, &entry, 0) {
+            Ok(writes) => self.records.write(&writes)?,
+            Err(Failure::Inapplicable(reason)) => return Ok(Some(reason)),
+            Err(Failure::Unreadable(error)) => return Err(error),
+        }
         self.entries.push(entry);
         Ok(None)
     }
@@ -181,12 +191,13 @@ impl<'a> Salvage<'a> {
 
 /// An entry that the old journal does not have; its numbers are given when it is taken.
 fn new_entry(model: &ModelName, time: Timestamp, change: Change) -> Entry {
-    Entry { format: change.format(), sequence: 0, time, model: model.clone(), generation: 0, change }
+    let model = Some(model.clone());
+    Entry { format: change.format(), sequence: 0, time, model, generation: 0, change }
 }
 
 fn deleted_by(entry: &Entry) -> Option<(ModelName, VersionNumber)> {
     match entry.change {
-        Change::VersionDeleted(number) => Some((entry.model.clone(), number)),
+        Change::VersionDeleted(number) => entry.model.clone().map(|model| (model, number)),
         _ => None,
     }
 }

@@ -2,29 +2,42 @@
 //! in memory to compare them.
 //!
 //! Keys are `v1/model/<name>`, `v1/version/<name>\0<number>` and `v1/revision/<name>\0<number>` with numbers in eight
-//! big-endian bytes, so that they sort, and `v1/applied`. A value is one byte, the form's number, and JSON.
+//! big-endian bytes, so that they sort, `v1/record/<kind>\0<name>`, and `v1/applied`. A value is one byte, the form's
+//! number, and JSON.
 //!
 //! Form 2 is form 1 with a configuration in a model's record. Other records stay in form 1, so that a folder in which
-//! nothing was configured opens in an older modelhost too.
+//! nothing was configured opens in an older modelhost too. Form 3 is for records that belong to no model, and from the first of
+//! them on for `v1/applied`, by which an older modelhost sees that there are some.
 
 use std::collections::BTreeMap;
 
 use modelhost_core::{AliasName, Digest, ModelConfiguration, ModelName, VersionNumber};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::RegistryError;
 use crate::model::Revision;
+use crate::record::RecordKind;
 use crate::sealed;
 
 /// The newest form of values that this host reads.
-pub(crate) const FORMAT: u8 = 2;
+pub(crate) const FORMAT: u8 = 3;
 const WITHOUT_CONFIGURATION: u8 = 1;
 const WITH_CONFIGURATION: u8 = 2;
+pub(crate) const WITH_RECORDS: u8 = 3;
 pub(crate) const MODELS: &[u8] = b"v1/model/";
 pub(crate) const VERSIONS: &[u8] = b"v1/version/";
 const REVISIONS: &[u8] = b"v1/revision/";
+const RECORDS: &[u8] = b"v1/record/";
 pub(crate) const APPLIED: &[u8] = b"v1/applied";
+
+/// A record that belongs to no model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Stored {
+    pub(crate) generation: u64,
+    pub(crate) value: Value,
+}
 
 /// All of a model that changes. What it refers to, versions and revisions, never does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,6 +125,17 @@ pub(crate) fn revisions_of(model: &ModelName) -> Vec<u8> {
     [REVISIONS, model.as_str().as_bytes(), b"\0"].concat()
 }
 
+/// The key of a record that belongs to no model, or what the keys of all begin with whose names begin so.
+pub(crate) fn record_key(kind: RecordKind, name: &str) -> Vec<u8> {
+    [RECORDS, kind.as_str().as_bytes(), b"\0", name.as_bytes()].concat()
+}
+
+/// The name of the record that has this key.
+pub(crate) fn name_of_record(key: &[u8], kind: RecordKind) -> Result<String, RegistryError> {
+    let name = key.strip_prefix(record_key(kind, "").as_slice());
+    name.and_then(|name| String::from_utf8(name.to_vec()).ok()).ok_or_else(|| unreadable(key))
+}
+
 /// The model whose record has this key.
 pub(crate) fn model_of(key: &[u8]) -> Result<ModelName, RegistryError> {
     name_in(key, MODELS).ok_or_else(|| unreadable(key))
@@ -131,7 +155,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     in_form(WITHOUT_CONFIGURATION, value)
 }
 
-fn in_form<T: Serialize>(form: u8, value: &T) -> Vec<u8> {
+pub(crate) fn in_form<T: Serialize>(form: u8, value: &T) -> Vec<u8> {
     let mut bytes = vec![form];
     bytes.extend(sealed::to_json(value));
     bytes
@@ -178,10 +202,10 @@ mod tests {
     fn values_say_their_form() {
         let mut bytes = encode(&Applied { sequence: 1, offset: 2 });
         assert_eq!(decode::<Applied>(APPLIED, &bytes).unwrap(), Applied { sequence: 1, offset: 2 });
-        bytes[0] = 3;
+        bytes[0] = 4;
         assert!(matches!(
             decode::<Applied>(APPLIED, &bytes),
-            Err(RegistryError::NewerFormat { found: 3, known: 2, .. })
+            Err(RegistryError::NewerFormat { found: 4, known: 3, .. })
         ));
         assert!(matches!(decode::<Applied>(APPLIED, b""), Err(RegistryError::Corrupt(_))));
         assert!(matches!(decode::<Applied>(APPLIED, b"\x01{"), Err(RegistryError::Corrupt(_))));

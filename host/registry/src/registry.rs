@@ -1,6 +1,6 @@
 //! The registry: opening it and reading from it. What changes it is in `changes`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use modelhost_core::{ModelName, VersionNumber};
@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use crate::artifacts::Artifacts;
 use crate::check::{self, CheckReport};
 use crate::data_dir::DataDir;
-use crate::error::RegistryError;
+use crate::durable;
+use crate::error::{IoContext as _, RegistryError};
 use crate::journal::Journal;
 use crate::model::{Model, Revision, Version};
 use crate::rebuild::{self, RebuildReport};
@@ -74,9 +75,42 @@ impl Registry {
         rebuild::rebuild(DataDir::open_existing(data_dir)?)
     }
 
+    /// Whether a change failed in a way that leaves open whether it is on the disk: none is accepted any more, and
+    /// whatever the failed one needs has to stay until the next start, which can tell.
+    pub fn is_stopped(&self) -> bool {
+        self.writer.lock().journal.is_stopped()
+    }
+
+    /// Whether the journal was rebuilt since [`Registry::forget_rebuild`] was called: files that no record names may be
+    /// those of records that it has lost.
+    pub fn was_rebuilt(&self) -> bool {
+        self.data.rebuilt_mark().exists()
+    }
+
+    /// Called when such files are safe.
+    ///
+    /// # Errors
+    /// [`RegistryError::Io`].
+    pub fn forget_rebuild(&self) -> Result<(), RegistryError> {
+        let mark = self.data.rebuilt_mark();
+        durable::remove(&mark).when("remove", &mark)?;
+        durable::sync_dir(self.data.root())
+    }
+
     /// The files.
     pub fn artifacts(&self) -> &Artifacts {
         &self.artifacts
+    }
+
+    /// The folder of this name in the data folder, for the files of records. Made where it is missing; nothing in it is
+    /// touched here.
+    ///
+    /// # Errors
+    /// [`RegistryError::Io`].
+    pub fn folder(&self, name: &str) -> Result<PathBuf, RegistryError> {
+        let path = self.data.root().join(name);
+        durable::create_dir(&path)?;
+        Ok(path)
     }
 
     /// All models that have a version, by name.

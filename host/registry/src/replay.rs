@@ -1,4 +1,4 @@
-//! What a change means: from a model's record and a journal entry to the records after it.
+//! What a change means: from the present records and a journal entry to the records after it.
 //!
 //! The same function makes a change when it happens, after a crash, in a check and in a rebuild, so that
 //! all of them lead to the same records.
@@ -6,52 +6,130 @@
 use modelhost_core::{AliasName, ModelConfiguration, ModelName, VersionNumber};
 
 use crate::error::RegistryError;
-use crate::journal::{Change, Entry, Placed};
+use crate::journal::{Change, Entry, Placed, RecordChange};
 use crate::model::{Revision, Version};
-use crate::records::{self, APPLIED, Applied, Head, Records, Write};
+use crate::record::RecordKind;
+use crate::records::{self, APPLIED, Applied, Head, Records, Stored, WITH_RECORDS, Write};
 
 /// Why an entry cannot follow what was before it; a clause such as "version 3 exists already".
 pub(crate) type Inapplicable = String;
 
-/// The model's record after this entry, and every record that it changes, the model's included.
-pub(crate) fn apply(head: Option<Head>, entry: &Entry) -> Result<(Head, Vec<Write>), Inapplicable> {
-    let mut head = head.unwrap_or_else(Head::new);
-    if entry.generation <= head.generation {
-        return Err(format!("generation {} follows generation {}", entry.generation, head.generation));
-    }
-    head.generation = entry.generation;
-    let mut writes = Vec::with_capacity(3);
-    match &entry.change {
-        Change::VersionAdded(version) => writes.push(add_version(&mut head, &entry.model, version)?),
-        Change::VersionDeleted(number) => writes.push(delete_version(&mut head, &entry.model, *number)?),
-        Change::Deployed(revision) => writes.push(deploy(&mut head, &entry.model, revision)?),
-        Change::AliasSet { alias, version } => set_alias(&mut head, alias, *version)?,
-        Change::AliasDeleted(alias) => delete_alias(&mut head, alias)?,
-        Change::Configured(configuration) => configure(&mut head, configuration)?,
-    }
-    writes.push((records::model_key(&entry.model), Some(head.encode())));
-    Ok((head, writes))
+/// Why a change was not made.
+pub(crate) enum Failure {
+    /// It cannot follow what was before it.
+    Inapplicable(Inapplicable),
+    /// What was before it cannot be read.
+    Unreadable(RegistryError),
 }
 
-/// The record that says up to which line of the journal the records go.
-pub(crate) fn applied(sequence: u64, offset: u64) -> Write {
-    (APPLIED.to_vec(), Some(records::encode(&Applied { sequence, offset })))
+impl From<Inapplicable> for Failure {
+    fn from(reason: Inapplicable) -> Failure {
+        Failure::Inapplicable(reason)
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Failure {
+        Failure::Unreadable(error)
+    }
+}
+
+/// Every record that this entry changes, as it is afterwards, and that the entry, which begins at `offset` in the
+/// journal, is among what the records include.
+pub(crate) fn apply(records: &impl Records, entry: &Entry, offset: u64) -> Result<Vec<Write>, Failure> {
+    let mut writes = match (&entry.model, &entry.change) {
+        (None, Change::Records(changes)) => apply_to_records(records, changes, entry.generation)?,
+        (Some(model), change) => apply_to_model(head(records, model)?, model, change, entry.generation)?,
+        (None, _) => return Err(Failure::Inapplicable("it names no model".to_owned())),
+    };
+    writes.push(applied(records, entry, offset)?);
+    Ok(writes)
 }
 
 /// Makes a change of the journal in records that do not have it yet.
 pub(crate) fn replay(records: &mut impl Records, placed: &Placed) -> Result<(), RegistryError> {
-    let entry = &placed.entry;
-    let (_, mut writes) = apply(head(records, &entry.model)?, entry).map_err(|reason| {
-        RegistryError::Corrupt(format!("change {} of the journal cannot be made: {reason}", entry.sequence))
-    })?;
-    writes.push(applied(entry.sequence, placed.offset));
-    records.write(&writes)
+    match apply(records, &placed.entry, placed.offset) {
+        Ok(writes) => records.write(&writes),
+        Err(Failure::Unreadable(error)) => Err(error),
+        Err(Failure::Inapplicable(reason)) => {
+            let sequence = placed.entry.sequence;
+            Err(RegistryError::Corrupt(format!("change {sequence} of the journal cannot be made: {reason}")))
+        }
+    }
 }
 
 /// A model's record.
 pub(crate) fn head(records: &impl Records, model: &ModelName) -> Result<Option<Head>, RegistryError> {
     let key = records::model_key(model);
     records.read(&key)?.map(|bytes| records::decode(&key, &bytes)).transpose()
+}
+
+/// A record that belongs to no model.
+pub(crate) fn stored(
+    records: &impl Records,
+    kind: RecordKind,
+    name: &str,
+) -> Result<Option<Stored>, RegistryError> {
+    let key = records::record_key(kind, name);
+    records.read(&key)?.map(|bytes| records::decode(&key, &bytes)).transpose()
+}
+
+/// The record that says up to which line of the journal the records go. Once it is in the form that knows of
+/// records, it stays in it.
+fn applied(records: &impl Records, entry: &Entry, offset: u64) -> Result<Write, RegistryError> {
+    let applied = Applied { sequence: entry.sequence, offset };
+    let had_records = records.read(APPLIED)?.is_some_and(|bytes| bytes.first() == Some(&WITH_RECORDS));
+    let has_records = had_records || matches!(entry.change, Change::Records(_));
+    let value =
+        if has_records { records::in_form(WITH_RECORDS, &applied) } else { records::encode(&applied) };
+    Ok((APPLIED.to_vec(), Some(value)))
+}
+
+fn apply_to_records(
+    records: &impl Records,
+    changes: &[RecordChange],
+    generation: u64,
+) -> Result<Vec<Write>, Failure> {
+    let apply = |RecordChange { kind, name, value }: &RecordChange| {
+        let present = stored(records, *kind, name)?;
+        if present.is_none() && value.is_none() {
+            return Err(Failure::Inapplicable(format!("{kind} {name} does not exist")));
+        }
+        follows(generation, present.map_or(0, |present| present.generation))?;
+        let stored = value.clone().map(|value| records::in_form(WITH_RECORDS, &Stored { generation, value }));
+        Ok((records::record_key(*kind, name), stored))
+    };
+    changes.iter().map(apply).collect()
+}
+
+fn apply_to_model(
+    head: Option<Head>,
+    model: &ModelName,
+    change: &Change,
+    generation: u64,
+) -> Result<Vec<Write>, Inapplicable> {
+    let mut head = head.unwrap_or_else(Head::new);
+    follows(generation, head.generation)?;
+    head.generation = generation;
+    let mut writes = Vec::with_capacity(3);
+    match change {
+        Change::VersionAdded(version) => writes.push(add_version(&mut head, model, version)?),
+        Change::VersionDeleted(number) => writes.push(delete_version(&mut head, model, *number)?),
+        Change::Deployed(revision) => writes.push(deploy(&mut head, model, revision)?),
+        Change::AliasSet { alias, version } => set_alias(&mut head, alias, *version)?,
+        Change::AliasDeleted(alias) => delete_alias(&mut head, alias)?,
+        Change::Configured(configuration) => configure(&mut head, configuration)?,
+        Change::Records(_) => return Err("it is about records, and names a model".to_owned()),
+    }
+    writes.push((records::model_key(model), Some(head.encode())));
+    Ok(writes)
+}
+
+fn follows(generation: u64, present: u64) -> Result<(), Inapplicable> {
+    if generation <= present {
+        return Err(format!("generation {generation} follows generation {present}"));
+    }
+    Ok(())
 }
 
 fn add_version(head: &mut Head, model: &ModelName, version: &Version) -> Result<Write, Inapplicable> {
@@ -114,4 +192,45 @@ fn configure(head: &mut Head, configuration: &ModelConfiguration) -> Result<(), 
 
 fn missing(number: VersionNumber) -> Inapplicable {
     format!("version {number} does not exist")
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use modelhost_core::{ComponentMetadata, Digest, Signature};
+    use serde_json::json;
+
+    use super::*;
+    use crate::records::Replica;
+
+    fn made(records: &mut Replica, sequence: u64, model: Option<&str>, change: Change) -> u8 {
+        let model = model.map(|model| model.parse().unwrap());
+        let (format, time) = (change.format(), Timestamp::UNIX_EPOCH);
+        let entry = Entry { format, sequence, time, model, generation: sequence, change };
+        replay(records, &Placed { entry, offset: 0 }).unwrap();
+        records[APPLIED][0]
+    }
+
+    #[test]
+    fn the_last_change_tells_an_older_host_of_records() {
+        let version = Version {
+            number: VersionNumber(1),
+            digest: Digest::of(b"c"),
+            size_bytes: 1,
+            created: Timestamp::UNIX_EPOCH,
+            uploaded_by: None,
+            signature: Signature::default(),
+            graphs: Vec::new(),
+            samples: Vec::new(),
+            metadata: ComponentMetadata::default(),
+            compiled_size_bytes: 0,
+        };
+        let job = |value| RecordChange { kind: RecordKind::Job, name: "1".to_owned(), value };
+        let mut records = Replica::new();
+        assert_eq!(made(&mut records, 1, Some("m"), Change::VersionAdded(Box::new(version))), 1);
+        assert_eq!(made(&mut records, 2, None, Change::Records(vec![job(Some(json!(1)))])), 3);
+        let alias = Change::AliasSet { alias: "a".parse().unwrap(), version: VersionNumber(1) };
+        assert_eq!(made(&mut records, 3, Some("m"), alias), 3);
+        assert_eq!(made(&mut records, 4, None, Change::Records(vec![job(None)])), 3);
+    }
 }

@@ -163,5 +163,9 @@ fn is_locked(error: &sled::Error) -> bool {
 }
 
 fn failed(doing: &'static str) -> impl Fn(sled::Error) -> RegistryError {
-    move |error| RegistryError::Storage { doing, source: Box::new(error) }
+    move |error| match error {
+        // A disk that is full is told apart from other failures.
+        sled::Error::Io(source) => RegistryError::Storage { doing, source: Box::new(source) },
+        error => RegistryError::Storage { doing, source: Box::new(error) },
+    }
 }

@@ -8,6 +8,7 @@ wasmtime::component::bindgen!({
     imports: {
         "wasi:nn/inference.[method]graph-execution-context.compute": async | trappable,
         "wasi:nn/graph.load": async | trappable,
+        "modelhost:plugin/predictions.lookup": async | trappable,
         default: trappable,
     },
     exports: { default: async },

@@ -82,6 +82,23 @@ impl CallError {
     }
 }
 
+impl CallError {
+    /// A stable name for what happened, finer than its code.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            CallError::InvalidInput { .. } => "invalid_input",
+            CallError::Unavailable { .. } => "unavailable",
+            CallError::Internal { .. } => "plugin_error",
+            CallError::LimitExceeded(_) => "limit_exceeded",
+            CallError::Trapped { .. } => "trap",
+            CallError::ContractViolation { .. } => "contract_violation",
+            CallError::DeadlineExceeded { .. } => "timeout",
+            CallError::Overloaded | CallError::GraphOverloaded => "overloaded",
+            CallError::Host { .. } => "host",
+        }
+    }
+}
+
 /// How one call is to be run.
 #[derive(Clone, Copy, Debug)]
 pub struct CallOptions {

@@ -49,9 +49,9 @@ pub fn compiling_engine() -> wasmtime::Result<Engine> {
 ///
 /// # Errors
 /// Where the machine does not have the address space that the settings ask for.
-pub fn serving_engine(settings: &RuntimeSettings) -> wasmtime::Result<Engine> {
+pub fn serving_engine(settings: &RuntimeSettings, calls: usize) -> wasmtime::Result<Engine> {
     let mut config = compilation_config();
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings, calls)));
     let engine = Engine::new(&config)?;
     start_clock(&engine)?;
     Ok(engine)
@@ -65,9 +65,9 @@ pub fn compilation_key(engine: &Engine) -> String {
     format!("wasmtime-48-{:016x}", hasher.finish())
 }
 
-fn pool(settings: &RuntimeSettings) -> PoolingAllocationConfig {
+fn pool(settings: &RuntimeSettings, calls: usize) -> PoolingAllocationConfig {
     let limits = &settings.limits;
-    let calls = settings.max_concurrent_calls;
+    let calls = u32::try_from(calls).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(calls)
         .total_core_instances(calls.saturating_mul(limits.core_instances))

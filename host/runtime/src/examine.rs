@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use modelhost_core::{ComponentMetadata, Digest, EngineName, GraphDescription, SampleSection};
 use modelhost_inference::{Engine, Engines, ExecutableGraph};
-use rustix::process::{Resource, Rlimit, nice, setrlimit};
 use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 
+use crate::confinement::{end_with_the_host, limit_this_process};
 use crate::engine::compiling_engine;
 use crate::inspect::{Inspection, Sections, inspect};
 use crate::refusal::{Refusal, RefusalReport};
@@ -94,7 +94,7 @@ pub fn run(
     limits: &CompilationLimits,
     onnxruntime: Option<&Path>,
 ) -> anyhow::Result<()> {
-    restrict_this_process(limits)?;
+    limit_this_process(limits.memory_bytes, limits.seconds)?;
     end_with_the_host()?;
     let bytes = fs::read(component)?;
     let report = match examine(&bytes, output, onnxruntime)? {
@@ -103,27 +103,6 @@ pub fn run(
     };
     serde_json::to_writer(std::io::stdout().lock(), &report)?;
     std::io::stdout().flush()?;
-    Ok(())
-}
-
-fn restrict_this_process(limits: &CompilationLimits) -> rustix::io::Result<()> {
-    let both = |limit| Rlimit { current: Some(limit), maximum: Some(limit) };
-    setrlimit(Resource::As, both(limits.memory_bytes))?;
-    setrlimit(Resource::Cpu, both(limits.seconds))?;
-    setrlimit(Resource::Core, both(0))?;
-    // Those who are being served go first.
-    nice(10)?;
-    Ok(())
-}
-
-/// Ends this process when the host does, however it ends: the host holds the other side of the standard
-/// input, and writes nothing to it. Nobody is left behind who still writes into the data folder.
-fn end_with_the_host() -> std::io::Result<()> {
-    std::thread::Builder::new().stack_size(64 << 10).spawn(|| {
-        // An error is an end too.
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-        std::process::exit(1);
-    })?;
     Ok(())
 }
 

@@ -34,12 +34,14 @@ const GRAPH: Kind =
 const SAMPLE: Kind =
     Kind { noun: "sample", prefix: SAMPLE_SECTION_PREFIX, max_count: 16, max_bytes: 1 << 20 };
 
-/// Interfaces that every plugin may import: inference, tensors and logging, and the parts of WASI that a
-/// standard library needs, which are linked to an empty world. A package ends in `/`.
-const GRANTED: [&str; 9] = [
+/// Interfaces that every plugin may import: inference, tensors and logging, the parts of WASI that a standard
+/// library needs, which are linked to an empty world, and the lookup of predictions, which answers nothing before an
+/// operator grants a table. A package ends in `/`.
+const GRANTED: [&str; 10] = [
     "modelhost:plugin/tensors@0.1.0",
     "modelhost:plugin/graphs@0.1.0",
     "modelhost:plugin/logging@0.1.0",
+    "modelhost:plugin/predictions@0.1.0",
     "wasi:nn/",
     "wasi:cli/",
     "wasi:io/",
@@ -232,7 +234,7 @@ mod tests {
         for import in [
             "wasi:sockets/tcp@0.2.0",
             "wasi:http/types@0.2.0",
-            "modelhost:plugin/predictions@0.1.0",
+            "modelhost:plugin/secrets@0.1.0",
             "wasi:nnx/a",
             "f",
         ] {

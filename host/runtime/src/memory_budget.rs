@@ -25,6 +25,11 @@ impl MemoryBudget {
         Arc::new(MemoryBudget::new(host.limit / 2, Some(host.clone())))
     }
 
+    /// The budget of a plugin's calls that nobody waits for: half of the plugin's.
+    pub fn of_background(plugin: &Arc<MemoryBudget>) -> Arc<MemoryBudget> {
+        Arc::new(MemoryBudget::new(plugin.limit / 2, Some(plugin.clone())))
+    }
+
     fn new(limit: usize, parent: Option<Arc<MemoryBudget>>) -> MemoryBudget {
         MemoryBudget { limit, used: AtomicUsize::new(0), peak: AtomicUsize::new(0), parent }
     }

@@ -30,6 +30,8 @@ pub struct Plugin {
     /// Model and version, such as `income/3`, for the log.
     origin: Arc<str>,
     memory: Arc<MemoryBudget>,
+    /// The part of it that calls which nobody waits for may hold.
+    background_memory: Arc<MemoryBudget>,
     /// Says of each graph that it has a user.
     _holds: Vec<GraphHold>,
     share: Share,
@@ -86,6 +88,7 @@ impl Plugin {
             _holds: distinct(&graphs).map(|graph| graph.hold()).collect(),
             graphs: Arc::new(graphs),
             origin: origin.into(),
+            background_memory: MemoryBudget::of_background(&memory),
             memory,
         })
     }
@@ -131,10 +134,12 @@ impl Plugin {
         let call = move |deadline| async move {
             plugin.sandbox(deadline, Priority::default()).await?.signature().await
         };
-        let signature = self.runtime.run(&self.share, limit, call).await.map_err(|error| match error {
-            CallError::ContractViolation { reason } => Refusal::WrongWorld { reason },
-            error => Refusal::DoesNotStart { reason: error.to_string() },
-        })?;
+        let signature = self.runtime.run(&self.share, Priority::default(), limit, call).await.map_err(
+            |error| match error {
+                CallError::ContractViolation { reason } => Refusal::WrongWorld { reason },
+                error => Refusal::DoesNotStart { reason: error.to_string() },
+            },
+        )?;
         check_signature(&signature)?;
         Ok(signature)
     }
@@ -177,7 +182,7 @@ impl Plugin {
             Ok(answer)
         };
         let limit = options.timeout.min(self.runtime.settings().limits.wall_time());
-        self.runtime.run(&self.share, limit, call).await
+        self.runtime.run(&self.share, options.priority, limit, call).await
     }
 
     /// Makes a sandbox for a call that has to be over at `deadline`.
@@ -194,12 +199,14 @@ impl Plugin {
         priority: Priority,
         recorder: Option<Arc<Recorder>>,
     ) -> Result<Sandbox, CallError> {
+        let memory = if priority.is_background() { &self.background_memory } else { &self.memory };
         let call = CallContext {
             graphs: self.graphs.clone(),
             origin: self.origin.clone(),
-            memory: self.memory.clone(),
+            memory: memory.clone(),
             scheduling: self.share.scheduling(),
             threads: self.share.turns().clone(),
+            grants: self.share.grants(),
             deadline,
             priority,
             recorder,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use modelhost_inference::BatchingPolicy;
 
+use crate::predictions::Grants;
 use crate::threads::TurnShare;
 
 /// The scheduling of calls.
@@ -28,25 +29,44 @@ impl Scheduling {
     }
 }
 
-/// What all plugins of one model have in common: they are scheduled together, and a change reaches all of them at
-/// once.
+/// What all plugins of one model have in common: they are scheduled together and may reach the same things, and a
+/// change reaches all of them at once.
 #[derive(Clone)]
 pub struct Share(Arc<Shared>);
 
 struct Shared {
     scheduling: ArcSwap<Scheduling>,
+    grants: ArcSwap<Grants>,
     turns: Arc<TurnShare>,
+    /// On the threads of the background.
+    background_turns: Arc<TurnShare>,
 }
 
 impl Share {
-    pub(crate) fn new(scheduling: Scheduling, turns: Arc<TurnShare>) -> Share {
-        Share(Arc::new(Shared { scheduling: ArcSwap::from_pointee(scheduling), turns }))
+    pub(crate) fn new(
+        scheduling: Scheduling,
+        turns: Arc<TurnShare>,
+        background_turns: Arc<TurnShare>,
+    ) -> Share {
+        let scheduling = ArcSwap::from_pointee(scheduling);
+        Share(Arc::new(Shared { scheduling, grants: ArcSwap::default(), turns, background_turns }))
     }
 
     /// Changes how calls that begin from now on are scheduled.
     pub fn set(&self, scheduling: Scheduling) {
         self.0.turns.set_weight(scheduling.weight);
+        self.0.background_turns.set_weight(scheduling.weight);
         self.0.scheduling.store(Arc::new(scheduling));
+    }
+
+    /// Changes which prediction tables calls that begin from now on may read; none to begin with.
+    pub fn grant(&self, tables: Grants) {
+        self.0.grants.store(Arc::new(tables));
+    }
+
+    /// Which prediction tables a call that begins now may read.
+    pub(crate) fn grants(&self) -> Arc<Grants> {
+        self.0.grants.load_full()
     }
 
     /// How a call that begins now is scheduled.
@@ -57,5 +77,10 @@ impl Share {
     /// Whose turns its calls take.
     pub(crate) fn turns(&self) -> &Arc<TurnShare> {
         &self.0.turns
+    }
+
+    /// The same, of those that nobody waits for.
+    pub(crate) fn background_turns(&self) -> &Arc<TurnShare> {
+        &self.0.background_turns
     }
 }

@@ -1,10 +1,11 @@
 //! What all calls share: the limits, the inference engines and whether networks may be loaded from bytes.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use modelhost_inference::{BatchingPolicy, Executor, GraphCache};
 
 use crate::memory_budget::MemoryBudget;
+use crate::predictions::PredictionTables;
 use crate::settings::CallLimits;
 
 /// Shared by all calls of a host.
@@ -21,4 +22,6 @@ pub struct Services {
     pub batching: BatchingPolicy,
     /// Whether a plugin may load a network from bytes.
     pub allow_graph_load: bool,
+    /// Where predictions are looked up, once it is known.
+    pub predictions: OnceLock<Arc<dyn PredictionTables>>,
 }

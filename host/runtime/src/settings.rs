@@ -17,6 +17,9 @@ pub struct RuntimeSettings {
     /// Threads that run plugins; 0 is three for each four cores, at least one, which leaves the others to
     /// those that read sockets: more threads than cores only wake each other. Default 0.
     pub plugin_threads: usize,
+    /// How much of the machine's cores batch work may use, in percent: at least one core, and where it is less than 100, at
+    /// least one core less than there are. Default 50.
+    pub background_share_percent: u8,
     /// Bytes of each idle sandbox that stay mapped, which saves page faults at the price of resident
     /// memory (bytes × idle sandboxes). Default 2 MiB.
     pub keep_resident_bytes: usize,
@@ -37,6 +40,7 @@ impl Default for RuntimeSettings {
             max_concurrent_calls: 128,
             sandbox_memory_bytes: 4 << 30,
             plugin_threads: 0,
+            background_share_percent: 50,
             keep_resident_bytes: 2 << 20,
             max_idle_sandboxes: 32,
             allow_graph_load: false,
@@ -70,6 +74,41 @@ pub struct CallLimits {
     pub log_bytes: usize,
     /// Bytes of a network that is loaded at run time. Default 64 MiB.
     pub graph_load_bytes: usize,
+}
+
+/// A setting that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("background_share_percent is {0}: expected 1 to 100")]
+pub struct InvalidRuntimeSetting(u8);
+
+impl RuntimeSettings {
+    /// How many threads run plugins.
+    pub(crate) fn plugin_thread_count(&self) -> usize {
+        match self.plugin_threads {
+            0 => (cores() - (cores() / 4).max(1)).max(1),
+            set => set,
+        }
+    }
+
+    /// Checks what types cannot say.
+    ///
+    /// # Errors
+    /// A sentence about the setting that cannot work.
+    pub fn check(&self) -> Result<(), InvalidRuntimeSetting> {
+        match self.background_share_percent {
+            1..=100 => Ok(()),
+            share => Err(InvalidRuntimeSetting(share)),
+        }
+    }
+}
+
+/// What is set, or else one for each core.
+pub(crate) fn threads_or_cores(set: usize) -> usize {
+    if set == 0 { cores() } else { set }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl CallLimits {

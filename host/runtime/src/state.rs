@@ -14,6 +14,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::bindings::wasi::nn::errors::ErrorCode;
 use crate::log::CallLog;
 use crate::memory_budget::{MemoryBudget, MemoryShare};
+use crate::predictions::Grants;
 use crate::recorder::Recorder;
 use crate::scheduling::Scheduling;
 use crate::services::Services;
@@ -99,6 +100,8 @@ pub struct CallState {
     pub scheduling: Arc<Scheduling>,
     /// Where it runs, and takes turns with other calls.
     pub threads: Arc<dyn CallerThreads>,
+    /// Which prediction tables it may read.
+    pub grants: Arc<Grants>,
     /// When the call began.
     began: Instant,
     /// When the call has to be over.
@@ -129,6 +132,8 @@ pub struct CallContext {
     pub scheduling: Arc<Scheduling>,
     /// Where they run, and take turns.
     pub threads: Arc<dyn CallerThreads>,
+    /// Which prediction tables it may read.
+    pub grants: Arc<Grants>,
     /// When it has to be over.
     pub deadline: Instant,
     /// Which calls of a graph go first.
@@ -193,6 +198,7 @@ impl CallState {
             services: services.clone(),
             scheduling: call.scheduling,
             threads: call.threads,
+            grants: call.grants,
             began: Instant::now(),
             deadline: call.deadline,
             priority: call.priority,
@@ -259,6 +265,11 @@ impl CallState {
             return Err(self.exceed(LimitExceeded::HostMemory));
         }
         Ok(())
+    }
+
+    /// Bytes of tensors that the call may still get.
+    pub fn tensor_bytes_left(&self) -> usize {
+        self.limits().tensor_bytes.saturating_sub(self.budget.tensor_bytes)
     }
 
     /// Takes a tensor away from the guest.

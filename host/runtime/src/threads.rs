@@ -49,11 +49,15 @@ pub(crate) struct TurnShare {
 }
 
 impl PluginThreads {
-    /// Starts this many threads; each calls `begin` first.
+    /// Starts this many threads, named so; each calls `begin` first.
     ///
     /// # Errors
     /// Where the operating system gives no thread.
-    pub(crate) fn start(threads: usize, begin: fn()) -> io::Result<PluginThreads> {
+    pub(crate) fn start(
+        name: &str,
+        threads: usize,
+        begin: impl Fn() + Clone + Send + 'static,
+    ) -> io::Result<PluginThreads> {
         let timers =
             Builder::new_multi_thread().worker_threads(1).thread_name("plugin-timer").enable_all().build()?;
         let state = State { queue: FairQueue::new(threads), is_stopped: false };
@@ -65,8 +69,8 @@ impl PluginThreads {
         // Before anything can fail, so that what was started ends.
         let started = PluginThreads { turns: turns.clone(), timers: Some(timers) };
         for number in 0..threads {
-            let (turns, context) = (turns.clone(), started.handle().clone());
-            thread::Builder::new().name(format!("plugin-{number}")).spawn(move || {
+            let (turns, context, begin) = (turns.clone(), started.handle().clone(), begin.clone());
+            thread::Builder::new().name(format!("{name}-{number}")).spawn(move || {
                 let _context = context.enter();
                 begin();
                 turns.run();
@@ -234,7 +238,7 @@ mod tests {
 
     #[test]
     fn time_goes_by_weight_and_not_by_the_number_of_calls() {
-        let threads = PluginThreads::start(1, || {}).unwrap();
+        let threads = PluginThreads::start("plugin", 1, || {}).unwrap();
         let (many, few) = (threads.share(weight(1)), threads.share(weight(3)));
         let counts = [Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))];
         let mut calls: Vec<_> = (0..64).map(|_| threads.spawn(&many, turns(counts[0].clone()))).collect();
@@ -247,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_the_end_of_one_call() {
-        let threads = PluginThreads::start(1, || {}).unwrap();
+        let threads = PluginThreads::start("plugin", 1, || {}).unwrap();
         let share = threads.share(weight(1));
         let failed = threads.spawn(&share, async { panic!("as asked for") });
         let timers = Builder::new_current_thread().build().unwrap();
@@ -257,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_call_that_nobody_waits_for_is_dropped() {
-        let threads = PluginThreads::start(1, || {}).unwrap();
+        let threads = PluginThreads::start("plugin", 1, || {}).unwrap();
         let share = threads.share(weight(1));
         let held = Arc::new(());
         let holding = held.clone();

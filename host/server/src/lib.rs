@@ -21,6 +21,12 @@
 //! | `PUT`, `DELETE /v1/models/{m}/aliases/{alias}` | `{"version":3}` |
 //! | `GET`, `PUT /v1/models/{m}/configuration` | engine, weight, limits and batching, all optional; PUT replaces the whole |
 //! | `DELETE /v1/models/{m}/versions/{v}` | by number; 409 while it is deployed or has an alias |
+//! | `GET /v1/datasets`, `/v1/datasets/{d}`, `…/versions`, `…/versions/{v}` | datasets; `{v}` is a number or `latest` |
+//! | `PUT /v1/datasets/{d}/versions` | a form of files, with `card`, `types` and `format`; one file; or `{"urls":["s3://…"],"card":{}}` |
+//! | `GET /v1/datasets/{d}/versions/{v}/preview[?rows=10]`, `…/profile` | the first rows; what the values are like |
+//! | `DELETE /v1/datasets/{d}/versions/{v}` | by number; 409 while somebody needs it |
+//! | `GET`, `PUT`, `DELETE /v1/schedules/{s}`, `GET /v1/schedules`, `…/{s}/runs` | jobs that start at their times, and their last runs |
+//! | `POST /v1/schedules/{s}/pause`, `…/resume`, `…/run` | what an operator does with one; `run` begins a run now, 409 while one is under way |
 //!
 //! Every GET may be a HEAD. An error is always `{"error":"one sentence"}`.
 //!

@@ -1,11 +1,12 @@
 //! What is said about one request once it is over: its line in the log and its counts.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderValue, Method, StatusCode, Uri};
-use modelhost_core::{ModelName, VersionNumber};
+use modelhost_core::{ErrorCode, ModelName, VersionNumber};
 
 use crate::routes::Endpoint;
 use crate::telemetry::Telemetry;
@@ -57,6 +58,13 @@ impl RequestRecord {
         }
     }
 
+    /// Whether the sentence about its failure may be in the log. About keys that are looked up it may not be: they may
+    /// be people's names.
+    pub(crate) fn may_tell(&self, code: ErrorCode) -> bool {
+        let is_about_keys = matches!(self.endpoint, Endpoint::Prediction | Endpoint::PredictionLookup);
+        !is_about_keys || code == ErrorCode::Internal
+    }
+
     /// The request was answered. `failure` is for the log only.
     pub(crate) fn finish(mut self, status: StatusCode, bytes_out: u64, failure: Option<&str>) {
         self.is_finished = true;
@@ -70,7 +78,7 @@ impl RequestRecord {
         tracing::info!(
             target: "modelhost::request",
             method = self.method.as_str(),
-            path = self.uri.path(),
+            path = %logged_path(self.uri.path()),
             status = status.as_u16(),
             model = self.model.as_ref().map(ModelName::as_str),
             version = self.version.map(|version| version.0),
@@ -85,11 +93,37 @@ impl RequestRecord {
     }
 }
 
+/// A path without the key of a prediction, which may be somebody's name.
+fn logged_path(path: &str) -> Cow<'_, str> {
+    let Some(rest) = path.strip_prefix("/v1/predictions/") else { return Cow::Borrowed(path) };
+    match rest.split_once('/') {
+        None | Some((_, "versions" | "rollback" | "lookup")) => Cow::Borrowed(path),
+        Some((table, _)) => Cow::Owned(format!("/v1/predictions/{table}/{{key}}")),
+    }
+}
+
 impl Drop for RequestRecord {
     fn drop(&mut self) {
         self.telemetry.in_flight.dec();
         if !self.is_finished {
             self.write(client_closed_request(), 0, Some("the client went away"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_not_in_the_log() {
+        for path in ["/v1/predictions/users/ada", "/v1/predictions/users/a/da", "/v1/predictions/users/"] {
+            assert_eq!(logged_path(path), "/v1/predictions/users/{key}", "{path}");
+        }
+        for path in
+            ["/v1/predictions", "/v1/predictions/users", "/v1/predictions/users/lookup", "/v2/models/m"]
+        {
+            assert_eq!(logged_path(path), path);
         }
     }
 }

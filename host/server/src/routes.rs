@@ -1,9 +1,13 @@
 //! From a path to an endpoint with its names. It knows neither handlers nor whether the names exist.
 
 use std::borrow::Cow;
+use std::str::FromStr;
 
 use http::Method;
-use modelhost_core::{AliasName, InvalidName, ModelName, VersionNumber};
+use modelhost_batch::jobs::JobId;
+use modelhost_core::{
+    AliasName, DatasetName, InvalidName, ModelName, ScheduleName, TableName, VersionNumber,
+};
 use modelhost_serving::VersionSelector;
 use percent_encoding::percent_decode_str;
 
@@ -29,6 +33,32 @@ pub(crate) enum Endpoint {
     Alias,
     Configuration,
     Statistics,
+    Datasets,
+    Dataset,
+    DatasetVersions,
+    DatasetVersion,
+    DatasetPreview,
+    DatasetProfile,
+    Jobs,
+    Job,
+    JobPause,
+    JobResume,
+    JobCancel,
+    JobRetry,
+    JobErrors,
+    JobEvents,
+    Schedules,
+    Schedule,
+    ScheduleRuns,
+    SchedulePause,
+    ScheduleResume,
+    ScheduleRun,
+    PredictionTables,
+    PredictionTable,
+    PredictionVersions,
+    PredictionRollback,
+    PredictionLookup,
+    Prediction,
     /// No endpoint: for metrics.
     Unknown,
 }
@@ -59,6 +89,32 @@ impl Endpoint {
             Endpoint::Alias => "/v1/models/{model}/aliases/{alias}",
             Endpoint::Configuration => "/v1/models/{model}/configuration",
             Endpoint::Statistics => "/v2/models/{model}/stats",
+            Endpoint::Datasets => "/v1/datasets",
+            Endpoint::Dataset => "/v1/datasets/{dataset}",
+            Endpoint::DatasetVersions => "/v1/datasets/{dataset}/versions",
+            Endpoint::DatasetVersion => "/v1/datasets/{dataset}/versions/{version}",
+            Endpoint::DatasetPreview => "/v1/datasets/{dataset}/versions/{version}/preview",
+            Endpoint::DatasetProfile => "/v1/datasets/{dataset}/versions/{version}/profile",
+            Endpoint::Jobs => "/v1/jobs",
+            Endpoint::Job => "/v1/jobs/{job}",
+            Endpoint::JobPause => "/v1/jobs/{job}/pause",
+            Endpoint::JobResume => "/v1/jobs/{job}/resume",
+            Endpoint::JobCancel => "/v1/jobs/{job}/cancel",
+            Endpoint::JobRetry => "/v1/jobs/{job}/retry",
+            Endpoint::JobErrors => "/v1/jobs/{job}/errors",
+            Endpoint::JobEvents => "/v1/jobs/{job}/events",
+            Endpoint::Schedules => "/v1/schedules",
+            Endpoint::Schedule => "/v1/schedules/{schedule}",
+            Endpoint::ScheduleRuns => "/v1/schedules/{schedule}/runs",
+            Endpoint::SchedulePause => "/v1/schedules/{schedule}/pause",
+            Endpoint::ScheduleResume => "/v1/schedules/{schedule}/resume",
+            Endpoint::ScheduleRun => "/v1/schedules/{schedule}/run",
+            Endpoint::PredictionTables => "/v1/predictions",
+            Endpoint::PredictionTable => "/v1/predictions/{table}",
+            Endpoint::PredictionVersions => "/v1/predictions/{table}/versions",
+            Endpoint::PredictionRollback => "/v1/predictions/{table}/rollback",
+            Endpoint::PredictionLookup => "/v1/predictions/{table}/lookup",
+            Endpoint::Prediction => "/v1/predictions/{table}/{key}",
             Endpoint::Unknown => "unknown",
         }
     }
@@ -66,9 +122,23 @@ impl Endpoint {
     /// The methods it answers, as in the header `Allow`.
     pub(crate) const fn allow(self) -> &'static str {
         match self {
-            Endpoint::Infer | Endpoint::Rollback => "POST",
-            Endpoint::Versions => "GET, HEAD, POST",
-            Endpoint::Version => "GET, HEAD, DELETE",
+            Endpoint::Infer
+            | Endpoint::Rollback
+            | Endpoint::JobPause
+            | Endpoint::JobResume
+            | Endpoint::JobCancel
+            | Endpoint::JobRetry
+            | Endpoint::SchedulePause
+            | Endpoint::ScheduleResume
+            | Endpoint::ScheduleRun => "POST",
+            Endpoint::Schedule | Endpoint::PredictionTable => "GET, HEAD, PUT, DELETE",
+            Endpoint::Versions
+            | Endpoint::Jobs
+            | Endpoint::PredictionVersions
+            | Endpoint::PredictionRollback
+            | Endpoint::PredictionLookup => "GET, HEAD, POST",
+            Endpoint::DatasetVersions => "GET, HEAD, PUT",
+            Endpoint::Version | Endpoint::DatasetVersion | Endpoint::Job => "GET, HEAD, DELETE",
             Endpoint::Deployment | Endpoint::Configuration => "GET, HEAD, PUT",
             Endpoint::Alias => "PUT, DELETE",
             _ => "GET, HEAD",
@@ -85,8 +155,9 @@ impl Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route<'path> {
     pub(crate) endpoint: Endpoint,
-    model: Cow<'path, str>,
-    /// The version or the alias.
+    /// What the path is about: a model, a dataset, a prediction table.
+    name: Option<Cow<'path, str>>,
+    /// What of it: a version, an alias, a key.
     item: Option<Cow<'path, str>>,
 }
 
@@ -105,7 +176,7 @@ impl<'path> Route<'path> {
     }
 
     fn of_segments(segments: &[&'path str]) -> Option<Route<'path>> {
-        let (endpoint, model, item) = match *segments {
+        let (endpoint, name, item) = match *segments {
             [""] => (Endpoint::Index, None, None),
             ["metrics"] => (Endpoint::Metrics, None, None),
             ["v1", "engines"] => (Endpoint::Engines, None, None),
@@ -141,30 +212,91 @@ impl<'path> Route<'path> {
                 (Endpoint::Statistics, Some(model), Some(version))
             }
             ["v1", "models", model, "aliases", alias] => (Endpoint::Alias, Some(model), Some(alias)),
+            ["v1", "datasets"] => (Endpoint::Datasets, None, None),
+            ["v1", "datasets", name] => (Endpoint::Dataset, Some(name), None),
+            ["v1", "datasets", name, "versions"] => (Endpoint::DatasetVersions, Some(name), None),
+            ["v1", "datasets", name, "versions", version] => {
+                (Endpoint::DatasetVersion, Some(name), Some(version))
+            }
+            ["v1", "datasets", name, "versions", version, "preview"] => {
+                (Endpoint::DatasetPreview, Some(name), Some(version))
+            }
+            ["v1", "datasets", name, "versions", version, "profile"] => {
+                (Endpoint::DatasetProfile, Some(name), Some(version))
+            }
+            ["v1", "schedules"] => (Endpoint::Schedules, None, None),
+            ["v1", "schedules", name] => (Endpoint::Schedule, Some(name), None),
+            ["v1", "schedules", name, "runs"] => (Endpoint::ScheduleRuns, Some(name), None),
+            ["v1", "schedules", name, "pause"] => (Endpoint::SchedulePause, Some(name), None),
+            ["v1", "schedules", name, "resume"] => (Endpoint::ScheduleResume, Some(name), None),
+            ["v1", "schedules", name, "run"] => (Endpoint::ScheduleRun, Some(name), None),
+            ["v1", "jobs"] => (Endpoint::Jobs, None, None),
+            ["v1", "jobs", id] => (Endpoint::Job, Some(id), None),
+            ["v1", "jobs", id, "pause"] => (Endpoint::JobPause, Some(id), None),
+            ["v1", "jobs", id, "resume"] => (Endpoint::JobResume, Some(id), None),
+            ["v1", "jobs", id, "cancel"] => (Endpoint::JobCancel, Some(id), None),
+            ["v1", "jobs", id, "retry"] => (Endpoint::JobRetry, Some(id), None),
+            ["v1", "jobs", id, "errors"] => (Endpoint::JobErrors, Some(id), None),
+            ["v1", "jobs", id, "events"] => (Endpoint::JobEvents, Some(id), None),
+            ["v1", "predictions"] => (Endpoint::PredictionTables, None, None),
+            ["v1", "predictions", table] => (Endpoint::PredictionTable, Some(table), None),
+            ["v1", "predictions", table, key] => {
+                let endpoint = match key {
+                    "versions" => Endpoint::PredictionVersions,
+                    "rollback" => Endpoint::PredictionRollback,
+                    "lookup" => Endpoint::PredictionLookup,
+                    _ => Endpoint::Prediction,
+                };
+                (endpoint, Some(table), Some(key))
+            }
             _ => return None,
         };
-        let decode = |segment| percent_decode_str(segment).decode_utf8().ok();
-        let model = model.map_or(Some(Cow::Borrowed("")), decode)?;
-        let item = match item {
-            Some(segment) => Some(decode(segment)?),
-            None => None,
-        };
-        Some(Route { endpoint, model, item })
+        Some(Route { endpoint, name: decode(name)?, item: decode(item)? })
     }
 
-    /// Whether there is a model in the path.
-    pub(crate) fn names_model(&self) -> bool {
-        !self.model.is_empty()
+    /// Whether there is a name in the path.
+    pub(crate) fn has_name(&self) -> bool {
+        self.name.is_some()
+    }
+
+    /// The name in the path, of whatever kind.
+    fn name<T: FromStr>(&self) -> Result<T, T::Err> {
+        self.name.as_deref().unwrap_or_default().parse()
     }
 
     /// The model in the path.
     pub(crate) fn model(&self) -> Result<ModelName, InvalidName> {
-        self.model.parse()
+        self.name()
+    }
+
+    /// The job in the path; none where it is no number.
+    pub(crate) fn job(&self) -> Option<JobId> {
+        self.name().ok()
+    }
+
+    /// The dataset in the path.
+    pub(crate) fn dataset(&self) -> Result<DatasetName, InvalidName> {
+        self.name()
+    }
+
+    /// The prediction table in the path.
+    pub(crate) fn table(&self) -> Result<TableName, InvalidName> {
+        self.name()
+    }
+
+    /// The schedule in the path.
+    pub(crate) fn schedule(&self) -> Result<ScheduleName, InvalidName> {
+        self.name()
+    }
+
+    /// What follows the name in the path, as it is written there.
+    pub(crate) fn item(&self) -> &str {
+        self.item.as_deref().unwrap_or_default()
     }
 
     /// The alias in the path.
     pub(crate) fn alias(&self) -> Result<AliasName, InvalidName> {
-        self.item.as_deref().unwrap_or_default().parse()
+        self.item().parse()
     }
 
     /// The version in the path: digits are a number, everything else an alias, nothing is what is deployed.
@@ -176,6 +308,14 @@ impl<'path> Route<'path> {
                 None => item.parse().map(VersionSelector::Alias),
             },
         }
+    }
+}
+
+/// A segment without its percent signs, where there is one. None: it is no text.
+fn decode(segment: Option<&str>) -> Option<Option<Cow<'_, str>>> {
+    match segment {
+        Some(segment) => percent_decode_str(segment).decode_utf8().ok().map(Some),
+        None => Some(None),
     }
 }
 
@@ -218,6 +358,33 @@ mod tests {
             ("/v1/models/m/aliases/champion", Endpoint::Alias),
             ("/v1/models/m/configuration", Endpoint::Configuration),
             ("/v2/models/stats", Endpoint::Statistics),
+            ("/v1/datasets", Endpoint::Datasets),
+            ("/v1/datasets/d", Endpoint::Dataset),
+            ("/v1/datasets/d/versions", Endpoint::DatasetVersions),
+            ("/v1/datasets/d/versions/latest", Endpoint::DatasetVersion),
+            ("/v1/datasets/d/versions/1/preview", Endpoint::DatasetPreview),
+            ("/v1/datasets/d/versions/1/profile", Endpoint::DatasetProfile),
+            ("/v1/schedules", Endpoint::Schedules),
+            ("/v1/schedules/s", Endpoint::Schedule),
+            ("/v1/schedules/s/runs", Endpoint::ScheduleRuns),
+            ("/v1/schedules/s/pause", Endpoint::SchedulePause),
+            ("/v1/schedules/s/resume", Endpoint::ScheduleResume),
+            ("/v1/schedules/s/run", Endpoint::ScheduleRun),
+            ("/v1/jobs", Endpoint::Jobs),
+            ("/v1/jobs/7", Endpoint::Job),
+            ("/v1/jobs/7/pause", Endpoint::JobPause),
+            ("/v1/jobs/7/resume", Endpoint::JobResume),
+            ("/v1/jobs/7/cancel", Endpoint::JobCancel),
+            ("/v1/jobs/7/retry", Endpoint::JobRetry),
+            ("/v1/jobs/7/errors", Endpoint::JobErrors),
+            ("/v1/jobs/7/events", Endpoint::JobEvents),
+            ("/v1/predictions", Endpoint::PredictionTables),
+            ("/v1/predictions/t", Endpoint::PredictionTable),
+            ("/v1/predictions/t/versions", Endpoint::PredictionVersions),
+            ("/v1/predictions/t/rollback", Endpoint::PredictionRollback),
+            ("/v1/predictions/t/lookup", Endpoint::PredictionLookup),
+            ("/v1/predictions/t/a%2Fb", Endpoint::Prediction),
+            ("/v1/predictions/t/", Endpoint::Prediction),
             ("/v2/models/m/stats", Endpoint::Statistics),
             ("/v2/models/m/versions/1/stats", Endpoint::Statistics),
         ];

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto::Builder;
-use modelhost_serving::ModelHost;
+use modelhost_batch::Batch;
 use prometheus::IntGauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -70,14 +70,23 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`]. A host can be served once.
-    pub async fn bind(settings: ServerSettings, host: Arc<ModelHost>) -> Result<BoundServer, ServerError> {
+    pub async fn bind(settings: ServerSettings, batch: Arc<Batch>) -> Result<BoundServer, ServerError> {
         settings.check()?;
         let listen_error = |source| ServerError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
+        let host = batch.host().clone();
         let telemetry = Arc::new(Telemetry::new(host.metrics_registry())?);
         let budget = BodyBudget::new(settings.max_buffered_bytes);
-        let shared = Arc::new(Shared { host, settings, telemetry, budget, changes: TaskTracker::new() });
+        let shared = Arc::new(Shared {
+            host,
+            batch,
+            settings,
+            telemetry,
+            budget,
+            stopping: CancellationToken::new(),
+            changes: TaskTracker::new(),
+        });
         Ok(BoundServer { listener, address, shared })
     }
 }
@@ -126,9 +135,9 @@ impl Accepting {
             listener,
             protocol: Arc::new(connection::protocol(&shared.settings)),
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
-            shared,
             connections: JoinSet::new(),
-            stopping: CancellationToken::new(),
+            stopping: shared.stopping.clone(),
+            shared,
         }
     }
 

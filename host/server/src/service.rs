@@ -10,9 +10,11 @@ use futures_util::FutureExt;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Body as _, Incoming};
+use modelhost_batch::Batch;
 use modelhost_serving::ModelHost;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::body::{BodyBudget, RequestBody, linger};
@@ -28,9 +30,12 @@ use crate::telemetry::Telemetry;
 /// What all requests share.
 pub(crate) struct Shared {
     pub(crate) host: Arc<ModelHost>,
+    pub(crate) batch: Arc<Batch>,
     pub(crate) settings: ServerSettings,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) budget: BodyBudget,
+    /// Told when no more requests are taken: what has no end of its own ends then.
+    pub(crate) stopping: CancellationToken,
     /// Changes that must run to their end, whether or not their client still waits.
     pub(crate) changes: TaskTracker,
 }
@@ -66,7 +71,7 @@ pub(crate) async fn answer(shared: Arc<Shared>, client: SocketAddr, request: Req
     let outcome = dispatch(&shared, &parts, &mut body, &mut record).await;
     let (mut reply, failure) = match outcome {
         Ok(reply) => (reply, None),
-        Err(error) => (error.reply(), Some(error.message)),
+        Err(error) => (error.reply(), Some(error.message).filter(|_| record.may_tell(error.code))),
     };
     record.bytes_in = body.received();
     finish_body(body, &parts, &mut reply);
@@ -127,9 +132,9 @@ fn finish_body(body: RequestBody, parts: &Parts, reply: &mut Reply) {
 
 /// A response to HEAD tells the length of the body that GET would have.
 fn drop_body(reply: &mut Reply) {
-    let length = reply.body().size_hint().exact().unwrap_or(0);
-    *reply.body_mut() = Full::new(Bytes::new());
-    if reply.status() != StatusCode::NO_CONTENT {
+    let length = reply.body().size_hint().exact();
+    *reply.body_mut() = Either::Left(Full::new(Bytes::new()));
+    if let Some(length) = length.filter(|_| reply.status() != StatusCode::NO_CONTENT) {
         reply.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
 }
@@ -140,7 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_one_failed_request() {
-        let error = or_panic(async { panic!("index {} out of range", 7) }).await.unwrap_err();
+        let error = or_panic(async { panic!("index {} out of range", 7) }).await.err().unwrap();
         assert_eq!(error.reply().status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(error.message.contains("index 7 out of range"), "{error}");
     }

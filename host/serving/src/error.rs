@@ -1,5 +1,6 @@
 //! The one error of this crate: a kind, and a sentence that may be shown to a client.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use modelhost_core::ErrorCode;
@@ -36,6 +37,11 @@ impl Error {
         Error::new(ErrorCode::Internal, "modelhost failed; its log says more")
     }
 
+    /// The disk of the data folder is full.
+    pub fn storage_full() -> Error {
+        Error::new(ErrorCode::StorageFull, "there is no room left in the data folder")
+    }
+
     /// The same error, about this model.
     pub(crate) fn about(mut self, model: &dyn std::fmt::Display) -> Error {
         self.message = format!("model {model}: {}", self.message);
@@ -50,7 +56,21 @@ impl From<RegistryError> for Error {
                 let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 Error::internal(format!("{error}: {source}"))
             }
+            // The sentence would name a path.
+            ErrorCode::StorageFull => {
+                tracing::error!(%error, "the data folder is full");
+                Error::storage_full()
+            }
             code => Error::new(code, error.to_string()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Error {
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::storage_full(),
+            _ => Error::internal(error),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The whole of modelhost below its HTTP API: opens the data folder, brings back what was deployed, and
 //! finds the version that answers a request.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use modelhost_core::{EngineName, ModelName, VersionNumber};
-use modelhost_inference::{EngineStatus, Engines};
+use modelhost_inference::{BackgroundThreads, EngineStatus, Engines};
 use modelhost_registry::{Model, Registry, Revision};
-use modelhost_runtime::{Compiler, Runtime};
+use modelhost_runtime::{Compiler, PredictionTables, Runtime};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
@@ -26,6 +26,7 @@ use crate::verdicts::Verdicts;
 
 /// A host: everything that the HTTP API offers, without HTTP.
 pub struct ModelHost {
+    executable: PathBuf,
     pub(crate) loader: Arc<Loader>,
     pub(crate) live: LiveModels,
     pub(crate) settings: ServingSettings,
@@ -47,7 +48,7 @@ impl ModelHost {
         let engines = engines.map_err(Error::internal)?;
         let onnxruntime = engines.get(EngineName::OnnxRuntime).ok().and_then(|engine| engine.library());
         let compiler = Compiler::new(
-            settings.executable,
+            settings.executable.clone(),
             settings.runtime.compilation.clone(),
             onnxruntime.map(Path::to_owned),
         );
@@ -62,6 +63,7 @@ impl ModelHost {
         let residency = Residency::new(limits, runtime.graph_cache().clone());
         let registry = Arc::new(registry);
         let host = Arc::new(ModelHost {
+            executable: settings.executable,
             loader: Arc::new(Loader {
                 registry,
                 runtime: runtime.clone(),
@@ -79,6 +81,21 @@ impl ModelHost {
         Ok(host)
     }
 
+    /// The `modelhost` binary that is started for work that is confined to a process of its own.
+    pub fn executable(&self) -> &Path {
+        &self.executable
+    }
+
+    /// What exists, durably; blocks.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.loader.registry
+    }
+
+    /// How threads run that do what nobody waits for.
+    pub fn background_threads(&self) -> BackgroundThreads {
+        self.loader.runtime.background_threads()
+    }
+
     /// Where the metrics of the host are registered; the HTTP server adds its own.
     pub fn metrics_registry(&self) -> &prometheus::Registry {
         &self.metrics
@@ -92,6 +109,16 @@ impl ModelHost {
             tracing::error!(%error, "metrics cannot be encoded");
             String::new()
         })
+    }
+
+    /// Says where plugins look predictions up. Only the first who says so is heard.
+    pub fn set_prediction_tables(&self, tables: Arc<dyn PredictionTables>) {
+        self.loader.runtime.set_prediction_tables(tables);
+    }
+
+    /// How long a call of a plugin may take, which a request can only shorten.
+    pub fn wall_time_limit(&self) -> Duration {
+        self.loader.runtime.settings().limits.wall_time()
     }
 
     /// What is known of every engine.

@@ -5,6 +5,7 @@
 //! wasmtime or of sled.
 
 mod admission;
+mod background;
 mod configuration;
 mod configure;
 mod difference;
@@ -28,11 +29,15 @@ mod upload;
 mod verdicts;
 mod warm_up;
 
+pub use background::{BackgroundError, VersionHold};
 pub use error::Error;
 pub use host::ModelHost;
 pub use live::VersionSelector;
-pub use modelhost_inference::EngineStatus;
-pub use modelhost_runtime::NamedTensors;
+pub use modelhost_inference::{BackgroundThreads, EngineStatus};
+pub use modelhost_runtime::{
+    CallError, FoundColumn, FoundRows, LimitExceeded, LookupError, MAX_KEYS as MAX_LOOKUP_KEYS, NamedTensors,
+    PredictionTables,
+};
 pub use operate::Authorship;
 pub use servable::{MemoryUsage, RequestOptions, Servable};
 pub use settings::{ServingSettings, Settings};

@@ -40,6 +40,8 @@ pub(crate) struct LiveModels {
 pub(crate) struct LiveModel {
     pub(crate) name: ModelName,
     pub(crate) admission: Arc<Admission>,
+    /// How many need a version that may not be deleted meanwhile.
+    pub(crate) holds: Arc<Mutex<BTreeMap<VersionNumber, usize>>>,
     /// What its versions have of the machine together.
     pub(crate) share: Share,
     defaults: Arc<Defaults>,
@@ -102,6 +104,7 @@ impl LiveModels {
         let model = Arc::new(LiveModel {
             name: name.clone(),
             admission: Arc::new(Admission::new(self.slots.clone(), self.defaults.limits(&nothing))),
+            holds: Arc::default(),
             share: self.runtime.share(self.defaults.scheduling(&nothing)),
             defaults: self.defaults.clone(),
             state: ArcSwap::default(),
@@ -137,6 +140,7 @@ impl LiveModel {
         if configuration != configured(before.record.as_deref()) {
             self.admission.set_limits(self.defaults.limits(&configuration));
             self.share.set(self.defaults.scheduling(&configuration));
+            self.share.grant(configuration.prediction_tables.clone());
             self.configuration.store(Arc::new(configuration));
         }
         let aliases = record.as_ref().map(|model| model.aliases.clone()).unwrap_or_default();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use modelhost_core::{AliasName, ModelName, VersionNumber};
 use modelhost_registry::{DeploymentChange, Model, Registry, RegistryError, Revision, TrafficShare, Version};
 
+use crate::background::refuse_if_held;
 use crate::error::Error;
 use crate::host::{ModelHost, deployed_version};
 use crate::live::{LiveModel, VersionSelector};
@@ -147,7 +148,7 @@ impl ModelHost {
     /// Deletes a version that nothing names any more.
     ///
     /// # Errors
-    /// Unknown model or version, [`ErrorCode::Conflict`] while it is deployed or has an alias, or another
+    /// Unknown model or version, [`ErrorCode::Conflict`] while it is deployed, has an alias or is held, or another
     /// generation than `expected`.
     pub async fn delete_version(
         self: &Arc<Self>,
@@ -156,10 +157,18 @@ impl ModelHost {
         expected: Option<u64>,
     ) -> Result<u64, Error> {
         let live = self.live_model(name)?;
-        let generation =
-            self.change(name, move |registry, name| registry.delete_version(name, version, expected)).await?;
-        self.loader.forget(&live, version);
-        Ok(generation)
+        let host = self.clone();
+        finish(async move {
+            let _changing = live.changing.lock().await;
+            refuse_if_held(&live.holds, version)?;
+            let name = live.name.clone();
+            let delete = move |registry: &Registry| registry.delete_version(&name, version, expected);
+            let generation = host.with_registry(delete).await?;
+            live.set_record(host.read_record(&live.name).await?);
+            host.loader.forget(&live, version);
+            Ok(generation)
+        })
+        .await
     }
 
     /// Makes a change that leaves alone what answers.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use modelhost_core::{
-    EnginePreference, ErrorCode, ModelConfiguration, ModelName, Parameter, Signature, TensorDescription,
-    VersionNumber,
+    Digest, EnginePreference, ErrorCode, ModelConfiguration, ModelName, Parameter, Signature,
+    TensorDescription, VersionNumber,
 };
 use modelhost_inference::Priority;
 use modelhost_registry::Version;
@@ -122,6 +122,11 @@ impl Servable {
         &self.statistics
     }
 
+    /// The digest of its component.
+    pub fn digest(&self) -> &Digest {
+        &self.record.digest
+    }
+
     /// What it takes of the host's memory.
     pub fn memory_usage(&self) -> MemoryUsage {
         let earlier_peak = self.earlier_peak_bytes.load(Relaxed);
@@ -185,7 +190,7 @@ impl Servable {
         let arrived = Instant::now();
         let deadline = options.timeout.and_then(|timeout| arrived.checked_add(timeout));
         let budget = options.timeout.unwrap_or(Duration::MAX);
-        let priority = options.priority.map_or_else(Priority::default, Priority);
+        let priority = Priority::of_request(options.priority);
         let asking = Asking { priority: priority.0, deadline, service_time: self.service_time.get() };
         let (place, resident) = self.enter(asking).await.map_err(|error| error.about(&self.model))?;
         times.queue = arrived.elapsed();
@@ -203,6 +208,14 @@ impl Servable {
         times.executions = answer.executions;
         times.compute_output = answer.times.after_inference;
         Ok(answer.outputs)
+    }
+
+    /// Its plugin, loaded where it is not in memory.
+    pub(crate) async fn resident(self: &Arc<Self>) -> Result<Arc<Resident>, Error> {
+        match self.resident_now() {
+            Some(resident) => Ok(resident),
+            None => self.load_before(None).await,
+        }
     }
 
     /// Waits for a slot, and for the plugin to be in memory: without a slot, which others can use meanwhile.

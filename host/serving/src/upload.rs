@@ -81,7 +81,7 @@ impl Upload {
         self.received = self.received.saturating_add(piece.len() as u64);
         check_size(self.received, self.host.settings.max_upload_bytes)?;
         self.hasher.update(&piece);
-        self.writer.write_all(&piece).await.map_err(Error::internal)
+        Ok(self.writer.write_all(&piece).await?)
     }
 
     /// Makes a version of what was received, and deploys it if that is asked for. Runs to its end even where
@@ -95,7 +95,7 @@ impl Upload {
 
     async fn make_version(self, options: UploadOptions) -> Result<UploadOutcome, Error> {
         let Upload { host, model, file, mut writer, hasher, received } = self;
-        writer.flush().await.map_err(Error::internal)?;
+        writer.flush().await?;
         drop(writer);
         let digest = hasher.finish();
         let staged = if host.existing_version(&model, &digest).is_some() {

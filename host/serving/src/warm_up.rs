@@ -30,7 +30,7 @@ impl Effort {
 }
 
 /// Of warming up: those that somebody waits for go first.
-const LOWEST: Priority = Priority(u32::MAX);
+const LOWEST: Priority = Priority(u32::MAX - 1);
 
 /// All samples of an upload together.
 const SAMPLES_TIME: Duration = Duration::from_secs(60);

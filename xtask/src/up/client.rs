@@ -62,6 +62,22 @@ impl Client {
         environment::run(self.command("push").arg(file).args(["--model", model, "--deploy"]))
     }
 
+    /// What the host says at a path, such as `/v1/predictions/top-items`; none where it has nothing there.
+    pub fn find(&self, path: &str) -> Result<Option<Value>> {
+        let (status, body) = get(&format!("{}{path}", self.url))?;
+        if status == 404 {
+            return Ok(None);
+        }
+        ensure!(status == 200, "the host does not show {path}: {status} {body}");
+        serde_json::from_str(&body).map(Some).with_context(|| format!("{path} is no JSON"))
+    }
+
+    /// Any command of the host's own client.
+    pub fn run(&self, arguments: &[&str]) -> Result<()> {
+        let Some((command, rest)) = arguments.split_first() else { return Ok(()) };
+        environment::run(self.command(command).args(rest))
+    }
+
     /// What answers for a model.
     pub fn served(&self, model: &str) -> Result<Served> {
         let (status, metadata) = get(&format!("{}/v2/models/{model}", self.url))?;

@@ -36,6 +36,11 @@ pub const EXAMPLES: &[Example] = &[
         source: Source::Plugin("recommender"),
         exchange: "plugins/recommender/example.json",
     },
+    Example {
+        model: "reranker",
+        source: Source::Plugin("reranker"),
+        exchange: "plugins/reranker/example.json",
+    },
     Example { model: "hotel", source: Source::Plugin("hotel"), exchange: "plugins/hotel/example.json" },
     Example { model: "iris", source: Source::File("examples/iris.onnx"), exchange: "examples/iris.json" },
 ];

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use clap::Args;
+use modelhost_batch::datasets::check_datasets;
+use modelhost_batch::tables::check_tables;
 use modelhost_registry::Registry;
 use serde_json::json;
 
@@ -33,7 +35,13 @@ pub fn run(arguments: &Check, is_json: bool) -> Result<(), Failure> {
 }
 
 fn check(folder: &Path, is_json: bool) -> Result<(), Failure> {
-    let report = Registry::check(folder).context("the check did not take place")?;
+    let mut report = Registry::check(folder).context("the check did not take place")?;
+    let datasets = check_datasets(folder, &report.records).context("the datasets cannot be checked")?;
+    report.findings.extend(datasets.findings);
+    report.notes.extend(datasets.notes);
+    let tables = check_tables(folder, &report.records).context("the prediction tables cannot be checked")?;
+    report.findings.extend(tables.findings);
+    report.notes.extend(tables.notes);
     let is_sound = report.is_sound();
     output::print(&if is_json {
         json!({
@@ -42,17 +50,26 @@ fn check(folder: &Path, is_json: bool) -> Result<(), Failure> {
             "models": report.models,
             "versions": report.versions,
             "artifacts": report.artifacts,
+            "dataset_versions": datasets.versions,
+            "dataset_files": datasets.files,
+            "prediction_tables": tables.tables,
+            "prediction_table_versions": tables.versions,
             "findings": report.findings,
             "notes": report.notes,
         })
         .to_string()
     } else {
         let counts = format!(
-            "{}: {} models, {} versions, {} artifacts, {} changes in the journal",
+            "{}: {} models, {} versions, {} artifacts, {} dataset versions in {} files, \
+             {} versions of {} prediction tables, {} changes in the journal",
             folder.display(),
             report.models,
             report.versions,
             report.artifacts,
+            datasets.versions,
+            datasets.files,
+            tables.versions,
+            tables.tables,
             report.changes
         );
         let verdict = if is_sound { "everything is as it should be" } else { "what is wrong:" };

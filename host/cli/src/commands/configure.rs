@@ -1,11 +1,12 @@
 //! `configure`: how a model is served. Reads what is configured, changes what was typed, and writes it back if nobody
 //! else changed the model in between.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::num::NonZeroU32;
 
 use clap::Args;
-use modelhost_core::{DynamicBatching, EnginePreference, ModelConfiguration, ModelName};
+use modelhost_core::{DynamicBatching, EnginePreference, ModelConfiguration, ModelName, TableName};
 use modelhost_registry::Model;
 use ureq::http::Method;
 
@@ -33,6 +34,9 @@ pub struct Configure {
     /// Requests that wait for their turn
     #[arg(long, value_name = "N", value_parser = setting::<u32>)]
     max_queued_requests: Option<Setting<u32>>,
+    /// The prediction tables that its plugin may read, separated by commas
+    #[arg(long, value_name = "NAMES", value_parser = tables)]
+    prediction_tables: Option<Setting<Tables>>,
     /// The graph that the settings of batches are for; by default all
     #[arg(long, value_name = "NAME", requires = "batching")]
     graph: Option<String>,
@@ -71,6 +75,16 @@ fn setting<T: std::str::FromStr>(text: &str) -> Result<Setting<T>, String> {
     }
 }
 
+type Tables = BTreeSet<TableName>;
+
+fn tables(text: &str) -> Result<Setting<Tables>, String> {
+    if text == "default" {
+        return Ok(Setting(None));
+    }
+    let names = text.split(',').map(|name| name.trim().parse::<TableName>());
+    names.collect::<Result<_, _>>().map(|names| Setting(Some(names))).map_err(|error| error.to_string())
+}
+
 /// Changes or shows a configuration.
 ///
 /// # Errors
@@ -93,10 +107,12 @@ pub fn run(arguments: &Configure, session: &Session) -> Result<(), Failure> {
 impl Configure {
     fn changes_something(&self) -> bool {
         let Configure { engine, weight, max_concurrent_requests, max_queued_requests, batching, .. } = self;
+        let tables = &self.prediction_tables;
         engine.is_some()
             || weight.is_some()
             || max_concurrent_requests.is_some()
             || max_queued_requests.is_some()
+            || tables.is_some()
             || batching.max_batch_size.is_some()
             || batching.max_queue_delay_us.is_some()
             || batching.max_queue_size.is_some()
@@ -107,6 +123,9 @@ impl Configure {
         change(&mut configuration.weight, self.weight);
         change(&mut configuration.max_concurrent_requests, self.max_concurrent_requests);
         change(&mut configuration.max_queued_requests, self.max_queued_requests);
+        if let Some(Setting(tables)) = &self.prediction_tables {
+            configuration.prediction_tables = tables.clone().unwrap_or_default();
+        }
         match &self.graph {
             None => self.batching.apply(&mut configuration.dynamic_batching),
             Some(name) => {
@@ -143,6 +162,10 @@ fn describe(configuration: &ModelConfiguration) -> String {
         ("weight", weight.map_or_else(|| "1 (default)".to_owned(), |weight| weight.to_string())),
         ("concurrent requests", or_default(*max_concurrent_requests)),
         ("queued requests", or_default(*max_queued_requests)),
+        (
+            "prediction tables",
+            names(&configuration.prediction_tables, ", ").unwrap_or_else(|| "none".to_owned()),
+        ),
     ]);
     let graphs = configuration.graphs.iter();
     let rows = std::iter::once(row("all graphs", &configuration.dynamic_batching))
@@ -159,6 +182,12 @@ fn row(name: &str, batching: &DynamicBatching) -> [String; 4] {
         or_default(max_queue_delay_microseconds),
         or_default(max_queue_size),
     ]
+}
+
+/// None where there are none.
+fn names(tables: &Tables, separator: &str) -> Option<String> {
+    let names: Vec<&str> = tables.iter().map(TableName::as_str).collect();
+    (!names.is_empty()).then(|| names.join(separator))
 }
 
 fn or_default<T: Display>(value: Option<T>) -> String {
@@ -179,6 +208,7 @@ pub(super) fn summary(configuration: &ModelConfiguration) -> String {
         number("delay-us", batching.max_queue_delay_microseconds.map(|value| value.to_string())),
         number("queue", batching.max_queue_size.map(|value| value.to_string())),
         (!graphs.is_empty()).then(|| format!("graphs={}", graphs.join(","))),
+        names(&configuration.prediction_tables, ",").map(|names| format!("tables={names}")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
@@ -212,8 +242,10 @@ mod tests {
             "--weight 3 --max-queued-requests 0",
             "--engine tract --max-batch-size 8",
             "--graph net --max-queue-delay-us 50",
+            "--prediction-tables top-items,prices",
         ]);
-        assert_eq!(summary(&configuration), "engine=tract weight=3 queued=0 batch=8 graphs=net");
+        let expected = "engine=tract weight=3 queued=0 batch=8 graphs=net tables=prices,top-items";
+        assert_eq!(summary(&configuration), expected);
         let shown = describe(&configuration);
         let has =
             |words: &[&str]| shown.lines().any(|line| line.split_whitespace().collect::<Vec<_>>() == words);
@@ -223,6 +255,8 @@ mod tests {
             "--graph net --max-batch-size 2",
             "--weight default",
             "--graph net --max-batch-size default",
+            "--prediction-tables prices",
+            "--prediction-tables default",
         ]);
         assert!(again.is_default(), "{again:?}");
     }
@@ -236,6 +270,7 @@ mod tests {
             "--graph net",
             "--graph net --weight 2",
             "--max-batch-size 0",
+            "--prediction-tables a,,b",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -1,15 +1,20 @@
 //! The commands: each module turns one group of arguments into requests and shows what came back.
 
 pub mod aliases;
+pub mod batch;
 pub mod check;
 pub mod configure;
+pub mod datasets;
 pub mod deployment;
 pub mod engines;
 pub mod examine;
+pub mod inspect_dataset;
 pub mod models;
 pub mod pack;
 pub mod predict;
+pub mod predictions;
 pub mod push;
+pub mod schedules;
 pub mod serve;
 pub mod stats;
 pub mod status;
@@ -30,6 +35,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     let host = cli.host;
     match cli.command {
         Command::Examine(arguments) => examine::run(&arguments),
+        Command::InspectDataset(arguments) => inspect_dataset::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments, host.json),
         Command::Pack(arguments) => pack::run(&arguments, host.json),
@@ -47,6 +53,10 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Alias(arguments) => aliases::run(&arguments, &Session::new(host)?),
         Command::Configure(arguments) => configure::run(&arguments, &Session::new(host)?),
         Command::Stats(arguments) => stats::run(&arguments, &Session::new(host)?),
+        Command::Schedules(arguments) => schedules::run(&arguments, &Session::new(host)?),
+        Command::Datasets(arguments) => datasets::run(&arguments, &Session::new(host)?),
+        Command::Predictions(arguments) => predictions::run(&arguments, &Session::new(host)?),
+        Command::Batch(arguments) => batch::run(&arguments, &Session::new(host)?),
         Command::Predict(arguments) => predict::run(&arguments, &Session::new(host)?),
     }
 }

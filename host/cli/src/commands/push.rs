@@ -7,10 +7,11 @@ use indicatif::BinaryBytes;
 use modelhost_core::{Digest, ModelName, Signature, VersionNumber};
 use modelhost_registry::Revision;
 use serde::Deserialize;
+use ureq::http::Method;
 
 use super::Session;
 use super::versions::tensors;
-use crate::client::Answer;
+use crate::client::{Answer, Upload};
 use crate::component_file;
 use crate::failure::Failure;
 use crate::upload_progress::UploadProgress;
@@ -50,9 +51,16 @@ struct Uploaded {
 pub fn run(arguments: &Push, session: &Session) -> Result<(), Failure> {
     let mut upload = component_file::open(&arguments.file, &arguments.samples)?;
     let name = arguments.file.file_name().unwrap_or_default().display().to_string();
-    let progress = UploadProgress::start(&name, upload.length);
+    let progress = UploadProgress::start(&name, upload.length, "the host checks and compiles it");
     let mut bytes = progress.watch(&mut upload.bytes);
-    let answer = session.client.upload(&path(arguments), upload.length, &mut bytes);
+    let sent = Upload {
+        method: Method::POST,
+        path: &path(arguments),
+        content_type: "application/wasm",
+        length: upload.length,
+        limit: "serving.max_upload_bytes",
+    };
+    let answer = session.client.upload(&sent, &mut bytes);
     drop(progress);
     session.show(&answer?, |answer| describe(arguments, answer))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use modelhost_batch::Batch;
 use modelhost_server::Server;
 use modelhost_serving::{ModelHost, Settings};
 use tokio::runtime::{Builder, Runtime};
@@ -78,8 +79,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
         runtime: config.runtime,
     };
     let host = ModelHost::open(settings).await.map_err(|error| anyhow::anyhow!(error.message))?;
+    let batch = Batch::open(host, config.batch).await.map_err(|error| anyhow::anyhow!(error.message))?;
     // Its message holds its cause already.
-    let server = Server::bind(config.server, host).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    let server = Server::bind(config.server, batch).await.map_err(|error| anyhow::anyhow!("{error}"))?;
     output::print(&format!("modelhost is ready on http://{}", server.local_addr()))?;
     server.run(signals.first()).await;
     Ok(())

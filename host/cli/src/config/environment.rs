@@ -78,9 +78,16 @@ fn parse(present: &Value, text: &str) -> Result<Value, String> {
         Value::Float(_) => text.parse().map(Value::Float).map_err(|_| "expected a number"),
         Value::Boolean(_) => text.parse().map(Value::Boolean).map_err(|_| "expected true or false"),
         Value::String(_) => Ok(Value::String(text.to_owned())),
+        Value::Array(_) => list(text).ok_or("expected a list as in TOML, such as [\"a\", \"b\"]"),
         _ => Err("only the configuration file can say this"),
     };
     parsed.map_err(str::to_owned)
+}
+
+fn list(text: &str) -> Option<Value> {
+    let document: Table = toml::from_str(&format!("list = {text}")).ok()?;
+    let list = document.get("list").filter(|value| value.is_array() && document.len() == 1);
+    list.cloned()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use modelhost_batch::BatchSettings;
 use modelhost_inference::InferenceSettings;
 use modelhost_runtime::RuntimeSettings;
 use modelhost_server::ServerSettings;
@@ -35,6 +36,8 @@ pub struct Config {
     pub inference: InferenceSettings,
     /// Sandboxes, limits of a call, compilation.
     pub runtime: RuntimeSettings,
+    /// Datasets, and what is done with them.
+    pub batch: BatchSettings,
     /// The log.
     pub log: LogSettings,
 }
@@ -47,6 +50,7 @@ impl Default for Config {
             serving: ServingSettings::default(),
             inference: InferenceSettings::default(),
             runtime: RuntimeSettings::default(),
+            batch: BatchSettings::default(),
             log: LogSettings::default(),
         }
     }
@@ -103,7 +107,9 @@ impl Config {
         if let Some(listen) = listen {
             config.server.listen = listen;
         }
+        config.runtime.check().context("in the section [runtime]")?;
         config.server.check().context("in the section [server]")?;
+        config.batch.check().context("in the section [batch]")?;
         Ok(Loaded { config, warnings })
     }
 

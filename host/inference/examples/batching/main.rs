@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use modelhost_core::{Datatype, Digest, EngineName, Tensor};
-use modelhost_inference::{BatchingPolicy, ComputeOptions, Engine, Executor, Graph, RunLimits, TractEngine};
+use modelhost_inference::{
+    BackgroundThreads, BatchingPolicy, ComputeOptions, Engine, Executor, Graph, RunLimits, TractEngine,
+};
 use onnx::{Fixed, GraphBuilder, Named};
 use tract_onnx::pb::tensor_proto::DataType::Float;
 
@@ -121,7 +123,7 @@ fn direct(network: &Network) {
 fn measure(network: &Network, callers: usize, max_batch_size: u32, threads: usize) {
     let engine = TractEngine::new().load(&network.onnx).unwrap();
     let graph = Arc::new(Graph::new(Digest::of(&network.onnx), EngineName::Tract, engine));
-    let executor = Arc::new(Executor::new(threads).unwrap());
+    let executor = Arc::new(Executor::new(threads, BackgroundThreads::of_share(100)).unwrap());
     let is_over = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).build().unwrap();
     let input = input(network, 1);

@@ -9,7 +9,7 @@ use super::call::{Call, Done, SharedRun};
 use crate::compute_error::ComputeError;
 use crate::engine::{RunError, RunLimits};
 use crate::graph::Graph;
-use crate::run::run;
+use crate::run::{run, run_unrecorded};
 use crate::stacking;
 
 /// Calls that are to run together, in the order in which they go.
@@ -98,6 +98,8 @@ impl Execution<'_> {
     fn run_alone(&mut self, mut call: Call) {
         self.owed += 1;
         let inputs = std::mem::take(&mut call.inputs);
+        let is_background = call.options.priority.is_background();
+        let run = if is_background { run_unrecorded } else { run };
         match run(self.graph, inputs, &call.options.limits) {
             Ok(outputs) => self.succeed(call, outputs),
             Err(error) => call.answer(Err(error.into())),

@@ -84,20 +84,25 @@ impl GraphQueue {
 
     /// Takes the first call, and with it those that may share its run: in their order, as many rows as the policies of
     /// all of them allow, and no longer than `longest`, where that is known.
+    ///
+    /// The largest run that is worth it: two calls may gain nothing together where sixteen gain much.
     pub(crate) fn take(&mut self, now: Instant, longest: Option<Duration>) -> Option<Batch> {
         let (_, first) = self.waiting.pop_first()?;
         let mut run = Growing::new(&self.graph, &first, now, longest);
         let mut places = Vec::new();
+        let mut worthwhile = 0;
         if run.rows < run.max_rows {
             for (place, call) in &self.waiting {
                 if stacking::fit(&first.inputs, &call.inputs) && run.takes(call) {
                     places.push(*place);
+                    worthwhile = if run.is_worth_it() { places.len() } else { worthwhile };
                 }
                 if run.rows >= run.max_rows {
                     break;
                 }
             }
         }
+        places.truncate(worthwhile);
         let riders = places.iter().filter_map(|place| self.waiting.remove(place));
         let calls: Vec<Call> = std::iter::once(first).chain(riders).collect();
         Some(Batch::new(self.graph.clone(), calls, now))
@@ -133,36 +138,34 @@ impl Growing<'_> {
         }
     }
 
-    /// Lets a call join, if that serves it and those that joined before.
+    /// Lets a call join, if its policy allows it and nobody is too late for it.
     fn takes(&mut self, call: &Call) -> bool {
         let Some(rows) = call.rows else { return false };
         let rows = self.rows.saturating_add(rows);
         let max_rows = self.max_rows.min(u64::from(call.options.batching.max_batch_size));
         let bytes = self.bytes.saturating_add(call.input_bytes);
         let deadline = self.deadline.min(call.options.limits.deadline);
-        let alone = self.graph.run_times().estimate(call.input_bytes);
-        let apart = self.apart.zip(alone).map(|(before, alone)| before + alone);
-        if rows > max_rows || !self.is_worth(bytes, apart, deadline) {
+        let times = self.graph.run_times();
+        let left = deadline.saturating_duration_since(self.now);
+        if rows > max_rows || times.at_most(bytes).is_some_and(|expected| expected > left) {
             return false;
         }
+        let alone = times.estimate(call.input_bytes);
+        let apart = self.apart.zip(alone).map(|(before, alone)| before + alone);
         *self = Growing { rows, max_rows, bytes, apart, deadline, ..*self };
         true
     }
 
-    fn is_worth(&self, bytes: usize, apart: Option<Duration>, deadline: Instant) -> bool {
+    /// Whether it serves the callers, as far as that is known, and does not keep its thread from others for too long.
+    fn is_worth_it(&self) -> bool {
         let times = self.graph.run_times();
-        if let (Some(together), Some(apart)) = (times.estimate(bytes), apart)
-            && together > apart * WORTH_PERCENT / 100
-        {
-            times.doubt(bytes);
+        let known = times.estimate(self.bytes).zip(self.apart);
+        if known.is_some_and(|(together, apart)| together > apart * WORTH_PERCENT / 100) {
+            times.doubt(self.bytes);
             return false;
         }
-        let Some(expected) = times.at_most(bytes) else { return true };
-        let is_short_enough = self.longest.is_none_or(|longest| {
-            let is_bargain =
-                times.estimate(bytes).zip(apart).is_none_or(|(together, apart)| together * 2 <= apart);
-            expected <= if is_bargain { longest * LONGER_FOR_A_BARGAIN } else { longest }
-        });
-        is_short_enough && expected <= deadline.saturating_duration_since(self.now)
+        let (Some(expected), Some(longest)) = (times.at_most(self.bytes), self.longest) else { return true };
+        let is_bargain = known.is_none_or(|(together, apart)| together * 2 <= apart);
+        expected <= if is_bargain { longest * LONGER_FOR_A_BARGAIN } else { longest }
     }
 }

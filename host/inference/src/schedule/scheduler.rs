@@ -20,6 +20,7 @@ use crate::graph::Graph;
 use crate::options::ComputeOptions;
 use crate::run::{Admitted, total_bytes};
 use crate::stacking;
+use crate::thread_priority::{BackgroundThreads, give_way};
 
 /// The threads end when this is dropped and the calls that wait are done.
 pub(crate) struct Scheduler {
@@ -49,10 +50,13 @@ pub(super) enum LaneName {
     Short,
     /// For threads here that do long ones.
     Long,
+    /// For threads here that do what nobody waits for, of whatever length.
+    Background,
 }
 
 impl LaneName {
-    const WITH_THREADS: [LaneName; 2] = [LaneName::Short, LaneName::Long];
+    /// The lanes with threads of a scheduler for requests.
+    const OF_REQUESTS: &[LaneName] = &[LaneName::Short, LaneName::Long];
 
     /// The lane of a run that is sure to take this time.
     fn of(time: Option<Duration>) -> LaneName {
@@ -67,7 +71,7 @@ impl LaneName {
         match self {
             LaneName::Callers => Some(GATHERED_BELOW),
             LaneName::Short => Some(SHORT_BELOW),
-            LaneName::Long => None,
+            LaneName::Long | LaneName::Background => None,
         }
     }
 }
@@ -78,28 +82,50 @@ impl LaneName {
 pub(super) struct Shared {
     state: Mutex<State>,
     /// For the threads of each lane that has some.
-    wake: [Condvar; 3],
+    wake: [Condvar; 4],
 }
 
 #[derive(Default)]
 struct State {
-    lanes: [Lane; 3],
+    lanes: [Lane; 4],
     arrivals: u64,
     is_closed: bool,
 }
 
 impl Scheduler {
     /// Starts that many threads for short runs, and as many for long ones; at least one of each.
-    pub(crate) fn new(threads: usize) -> io::Result<Scheduler> {
+    pub(crate) fn of_requests(threads: usize) -> io::Result<Scheduler> {
+        Scheduler::start(LaneName::OF_REQUESTS, threads, None)
+    }
+
+    /// Starts threads for what nobody waits for. They share nothing with those of requests: one that others interrupted
+    /// while it held a lock would keep requests waiting.
+    pub(crate) fn of_background(threads: BackgroundThreads) -> io::Result<Scheduler> {
+        Scheduler::start(&[LaneName::Background], threads.count(), Some(threads))
+    }
+
+    fn start(
+        lanes: &[LaneName],
+        threads: usize,
+        background: Option<BackgroundThreads>,
+    ) -> io::Result<Scheduler> {
         let scheduler = Scheduler { shared: Arc::default() };
-        for lane in LaneName::WITH_THREADS {
+        for &lane in lanes {
             for index in 0..threads.max(1) {
                 let shared = scheduler.shared.clone();
                 let name = match lane {
                     LaneName::Long => format!("inference-long-{index}"),
+                    LaneName::Background => format!("inference-batch-{index}"),
                     _ => format!("inference-{index}"),
                 };
-                thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || shared.work(lane))?;
+                thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
+                    match background {
+                        Some(background) => background.enter(),
+                        None if lane == LaneName::Long => give_way(LONG_NICENESS),
+                        None => {}
+                    }
+                    shared.work(lane);
+                })?;
             }
         }
         Ok(scheduler)
@@ -117,7 +143,11 @@ impl Scheduler {
         options: ComputeOptions,
         admitted: Admitted,
     ) -> Answer {
-        let lane = LaneName::of(graph.sure_time(admitted.extents));
+        let is_background = options.priority.is_background();
+        let lane = match graph.sure_time(admitted.extents) {
+            _ if is_background => LaneName::Background,
+            time => LaneName::of(time),
+        };
         let submitted = self.submit(graph, inputs, options, admitted, lane, None)?;
         self.shared.wake[lane as usize].notify_one();
         submitted.answer().await
@@ -231,7 +261,8 @@ impl Shared {
     ) -> Result<(Place, bool), ComputeError> {
         let mut state = self.state.lock();
         let waiting: usize = state.lanes.iter().map(|lane| lane.waiting_for_graph_of(key)).sum();
-        if waiting >= call.options.batching.max_queue_size {
+        // Those that nobody waits for are as many as their job makes.
+        if lane != LaneName::Background && waiting >= call.options.batching.max_queue_size {
             graph.counters().record_rejection();
             return Err(ComputeError::Overloaded { waiting });
         }
@@ -245,9 +276,6 @@ impl Shared {
 
     /// What each thread does.
     fn work(&self, name: LaneName) {
-        if name == LaneName::Long {
-            give_way();
-        }
         let mut settled = None;
         while let Some((batch, charge)) = self.next(name, settled.take()) {
             settled = Some((charge, timed(batch)));
@@ -283,7 +311,7 @@ impl Shared {
 
 /// Whether a call may share its run with others.
 pub(crate) fn is_stackable(graph: &Graph, options: &ComputeOptions) -> bool {
-    graph.is_batchable() && options.batching.max_batch_size > 1
+    graph.is_batchable() && options.batching.max_batch_size > 1 && !options.priority.is_background()
 }
 
 /// Runs a batch and says how long it took.
@@ -294,14 +322,4 @@ pub(super) fn timed(batch: Batch) -> Duration {
         tracing::error!("a run panicked outside of its engine");
     }
     began.elapsed()
-}
-
-/// Lowers the priority of this thread for the operating system.
-fn give_way() {
-    // On Linux this is a property of each thread, elsewhere of the whole process.
-    if cfg!(target_os = "linux")
-        && let Err(error) = rustix::process::setpriority_process(None, LONG_NICENESS)
-    {
-        tracing::warn!(%error, "long graphs run with the priority of short ones");
-    }
 }

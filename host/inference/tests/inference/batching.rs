@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use modelhost_core::Tensor;
 use modelhost_inference::{
-    BatchingPolicy, ComputeError, ComputeOptions, Computed, Executor, Graph, Priority, RunError, RunLimits,
+    BackgroundThreads, BatchingPolicy, ComputeError, ComputeOptions, Computed, Executor, Graph, Priority,
+    RunError, RunLimits,
 };
 use parking_lot::Mutex;
 use tokio::runtime::Builder;
@@ -56,7 +57,7 @@ struct Calls {
 
 impl Calls {
     fn new() -> Calls {
-        Calls { executor: Arc::new(Executor::new(1).unwrap()) }
+        Calls { executor: Arc::new(Executor::new(1, BackgroundThreads::of_share(100)).unwrap()) }
     }
 
     fn start(&self, graph: &Arc<Graph>, input: Tensor, options: ComputeOptions) -> JoinHandle<Answer> {
@@ -451,7 +452,7 @@ fn calls_wait_for_others_as_long_as_they_want_and_not_longer() {
 #[test]
 fn calls_that_wait_are_done_when_the_executor_goes() {
     run_async(async {
-        let executor = Executor::new(1).unwrap();
+        let executor = Executor::new(1, BackgroundThreads::of_share(100)).unwrap();
         let (graph, runs) = recording();
         let mut options = batching(3);
         options.batching.max_queue_delay = Duration::from_secs(3_600);
@@ -508,12 +509,34 @@ fn what_gains_nothing_from_sharing_is_not_shared() {
     });
 }
 
+/// Two may gain nothing from each other where eight gain much.
+#[test]
+fn a_run_that_gains_nothing_yet_may_grow_to_one_that_does() {
+    run_async(async {
+        let calls = Calls::new();
+        let (graph, runs) = recording_slow_when_shared();
+        calls.start(&graph, row(0.0, 1), batching(8)).await.unwrap().unwrap();
+        for together in [2, 8, 8] {
+            let (blocker, _blocked) = calls.block().await;
+            let started: Vec<_> =
+                (0..together).map(|n| calls.start(&graph, row(n as f32, 1), batching(8))).collect();
+            settle().await;
+            blocker.release();
+            for call in started {
+                call.await.unwrap().unwrap();
+            }
+        }
+        let sizes: Vec<usize> = runs.lock().iter().map(Vec::len).collect();
+        assert_eq!(sizes, [1, 2, 8, 8]);
+    });
+}
+
 fn recording_slow_when_shared() -> (Arc<Graph>, Runs) {
     let runs = Runs::default();
     let seen = runs.clone();
     let graph = rows(move |inputs, _| {
         let values = first_values(&inputs[0]);
-        thread::sleep(Duration::from_millis(if values.len() > 1 { 200 } else { 20 }));
+        thread::sleep(Duration::from_millis(if (2..8).contains(&values.len()) { 200 } else { 20 }));
         seen.lock().push(values);
         Ok(inputs)
     });

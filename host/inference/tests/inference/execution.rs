@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use modelhost_core::{Datatype, Digest, EngineName, Tensor};
-use modelhost_inference::{ComputeError, ComputeOptions, Executor, Graph, RunError, RunLimits};
+use modelhost_inference::{
+    BackgroundThreads, ComputeError, ComputeOptions, Executor, Graph, RunError, RunLimits,
+};
 use tokio::runtime::Builder;
 
 use crate::onnx::{linear, slow};
@@ -28,7 +30,7 @@ fn named(tensor: Tensor) -> Vec<(String, Tensor)> {
 
 #[test]
 fn outputs_have_their_names() {
-    let executor = Executor::new(2).unwrap();
+    let executor = Executor::new(2, BackgroundThreads::of_share(100)).unwrap();
     let graph = graph(&linear().build());
     for _ in 0..100 {
         let inputs = named(floats(&[1, 3], &[1.0, 1.0, 1.0]));
@@ -40,7 +42,7 @@ fn outputs_have_their_names() {
 
 #[test]
 fn wrong_inputs_are_the_callers_fault() {
-    let executor = Executor::new(1).unwrap();
+    let executor = Executor::new(1, BackgroundThreads::of_share(100)).unwrap();
     let graph = graph(&linear().build());
     let cases = [
         (vec![], "input \"x\" is missing"),
@@ -59,7 +61,7 @@ fn wrong_inputs_are_the_callers_fault() {
 
 #[test]
 fn a_run_stops_at_its_deadline() {
-    let executor = Executor::new(1).unwrap();
+    let executor = Executor::new(1, BackgroundThreads::of_share(100)).unwrap();
     let onnx = slow(400).build();
     let graph = graph(&onnx);
     let inputs = vec![("x0".into(), zeros(Datatype::Fp32, &[512, 512]))];
@@ -72,7 +74,7 @@ fn a_run_stops_at_its_deadline() {
 
 #[test]
 fn a_panic_is_one_failed_run() {
-    let executor = Executor::new(1).unwrap();
+    let executor = Executor::new(1, BackgroundThreads::of_share(100)).unwrap();
     let calls = Arc::new(AtomicUsize::new(0));
     let seen = calls.clone();
     let graph = scripted(move |_| match seen.fetch_add(1, Ordering::SeqCst) {
@@ -90,7 +92,7 @@ fn a_panic_is_one_failed_run() {
 
 #[test]
 fn a_caller_that_gave_up_stops_its_run() {
-    let executor = Executor::new(1).unwrap();
+    let executor = Executor::new(1, BackgroundThreads::of_share(100)).unwrap();
     let (started, stopped) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (has_started, has_stopped) = (started.clone(), stopped.clone());
     let graph = scripted(move |limits| {
@@ -115,7 +117,7 @@ fn a_caller_that_gave_up_stops_its_run() {
 
 #[test]
 fn a_queued_job_is_not_started_when_its_caller_gave_up_or_its_deadline_passed() {
-    let executor = Executor::new(1).unwrap();
+    let executor = Executor::new(1, BackgroundThreads::of_share(100)).unwrap();
     let release = Arc::new(AtomicBool::new(false));
     let released = release.clone();
     let blocker = scripted(move |_| {
@@ -160,7 +162,7 @@ pub async fn poll_once<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Opt
 
 #[test]
 fn slow_graphs_leave_the_calling_thread_and_quick_ones_stay() {
-    let executor = Executor::new(1).unwrap();
+    let executor = Executor::new(1, BackgroundThreads::of_share(100)).unwrap();
     let caller = thread::current().id();
     for (pause, stays) in [(Duration::ZERO, true), (Duration::from_millis(2), false)] {
         let last = Arc::new(parking_lot::Mutex::new(None));
@@ -183,7 +185,7 @@ fn slow_graphs_leave_the_calling_thread_and_quick_ones_stay() {
 #[test]
 #[ignore = "prints times and demands nothing of them"]
 fn cost_of_inline_and_of_a_hop() {
-    let executor = Executor::new(1).unwrap();
+    let executor = Executor::new(1, BackgroundThreads::of_share(100)).unwrap();
     let onnx = linear().build();
     let engine = load(&onnx).unwrap();
     let graph = graph(&onnx);

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use modelhost_core::Tensor;
 use modelhost_inference::{
-    BatchingPolicy, CallerThreads, Company, ComputeError, ComputeOptions, Computed, Executor, Graph,
-    RunError, RunLimits,
+    BackgroundThreads, BatchingPolicy, CallerThreads, Company, ComputeError, ComputeOptions, Computed,
+    Executor, Graph, RunError, RunLimits,
 };
 use parking_lot::Mutex;
 use tokio::runtime::Builder;
@@ -79,7 +79,8 @@ impl Quick {
             seen.lock().push((thread::current().id(), firsts));
             if has_failed { Err(RunError::Failed { reason: "a bad row".into() }) } else { Ok(inputs) }
         });
-        let quick = Quick { executor: Executor::new(1).unwrap(), graph, runs };
+        let quick =
+            Quick { executor: Executor::new(1, BackgroundThreads::of_share(100)).unwrap(), graph, runs };
         quick.run_often();
         quick
     }
@@ -247,7 +248,7 @@ fn a_graph_whose_time_depends_on_values_never_runs_where_it_is_called() {
         *seen.lock() = Some(thread::current().id());
         Ok(inputs)
     });
-    let executor = Executor::new(1).unwrap();
+    let executor = Executor::new(1, BackgroundThreads::of_share(100)).unwrap();
     for _ in 0..20 {
         let turns = ScriptedTurns::with(Company::Nobody);
         let options = ComputeOptions { threads: Some(turns), ..ComputeOptions::alone(limits()) };

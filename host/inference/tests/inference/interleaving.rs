@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use modelhost_core::{Datatype, Digest, EngineName, Tensor, TensorDescription};
 use modelhost_inference::{
-    BatchingPolicy, CallerThreads, Company, ComputeError, ComputeOptions, ExecutableGraph, Executor, Graph,
-    Priority, RunError, RunLimits,
+    BackgroundThreads, BatchingPolicy, CallerThreads, Company, ComputeError, ComputeOptions, ExecutableGraph,
+    Executor, Graph, Priority, RunError, RunLimits,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -170,7 +170,7 @@ proptest! {
     ) {
         let graph = graph(&embedding());
         let alone = load(&embedding()).unwrap();
-        let executor = Arc::new(Executor::new(threads).unwrap());
+        let executor = Arc::new(Executor::new(threads, BackgroundThreads::of_share(100)).unwrap());
         let runtime = Builder::new_current_thread().build().unwrap();
         runtime.block_on(run_each_size(&executor, &graph));
         let known = graph.statistics().executions;
@@ -231,7 +231,7 @@ proptest! {
 #[test]
 fn many_threads_never_see_each_others_rows() {
     let graph = graph(&linear().build());
-    let executor = Executor::new(2).unwrap();
+    let executor = Executor::new(2, BackgroundThreads::of_share(100)).unwrap();
     let call = |thread: u64, round: u64| {
         let rows = round % 5 + 1;
         let value = |row: u64| (thread * 1_000 + round * 5 + row) as f32;

@@ -4,6 +4,7 @@
 
 mod nn;
 mod plugin;
+mod predictions;
 
 use bytes::Bytes;
 use modelhost_core::Tensor;

@@ -20,7 +20,7 @@ use crate::service::Call;
 
 /// Bytes that are decoded or encoded on the thread that reads sockets, which takes less than a millisecond;
 /// more goes to another thread, so that other connections do not wait.
-const MAX_INLINE_BYTES: usize = 128 << 10;
+pub(super) const MAX_INLINE_BYTES: usize = 128 << 10;
 
 /// A body up to this size is read before its request is refused for overload, and not looked at: a body that is left
 /// unread costs its connection, and a new connection costs more.
@@ -119,7 +119,7 @@ async fn encode(
     if bytes <= MAX_INLINE_BYTES { encode() } else { on_another_thread(encode).await }
 }
 
-async fn on_another_thread<T: Send + 'static>(
+pub(super) async fn on_another_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let outcome = tokio::task::spawn_blocking(work).await;

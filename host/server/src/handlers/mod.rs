@@ -1,11 +1,16 @@
 //! One module per family of endpoints. Each handler takes a call apart, asks `serving`, and builds a reply.
 
 mod configuration;
+mod dataset_upload;
+mod datasets;
 mod deployments;
 mod infer;
+mod jobs;
 mod metadata;
 mod models;
 mod observe;
+mod predictions;
+mod schedules;
 mod statistics;
 mod upload;
 
@@ -13,6 +18,7 @@ use http::Method;
 use modelhost_core::{ErrorCode, ModelName};
 use modelhost_protocol::Object;
 use modelhost_serving::VersionSelector;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::body::BodyLimits;
@@ -52,6 +58,47 @@ pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
         (Endpoint::Configuration, &Method::PUT) => configuration::configure(call).await,
         (Endpoint::Configuration, _) => configuration::configuration(call).await,
         (Endpoint::Statistics, _) => statistics::statistics(call).await,
+        (Endpoint::Datasets, _) => datasets::list(call).await,
+        (Endpoint::Dataset, _) => datasets::dataset(call).await,
+        (Endpoint::DatasetVersions, &Method::PUT) => dataset_upload::upload(call).await,
+        (Endpoint::DatasetVersions, _) => datasets::versions(call).await,
+        (Endpoint::DatasetVersion, &Method::DELETE) => datasets::delete(call).await,
+        (Endpoint::DatasetVersion, _) => datasets::version(call).await,
+        (Endpoint::DatasetPreview, _) => datasets::preview(call).await,
+        (Endpoint::DatasetProfile, _) => datasets::profile(call).await,
+        (Endpoint::Jobs, &Method::POST) => jobs::create(call).await,
+        (Endpoint::Jobs, _) => jobs::list(call).await,
+        (Endpoint::Job, &Method::DELETE) => jobs::delete(call).await,
+        (Endpoint::Job, _) => jobs::job(call).await,
+        (Endpoint::JobPause, _) => jobs::pause(call).await,
+        (Endpoint::JobResume, _) => jobs::resume(call).await,
+        (Endpoint::JobCancel, _) => jobs::cancel(call).await,
+        (Endpoint::JobRetry, _) => jobs::retry(call).await,
+        (Endpoint::JobErrors, _) => jobs::errors(call).await,
+        (Endpoint::JobEvents, _) => jobs::events(call).await,
+        (Endpoint::Schedules, _) => schedules::list(call).await,
+        (Endpoint::Schedule, &Method::PUT) => schedules::put(call).await,
+        (Endpoint::Schedule, &Method::DELETE) => schedules::delete(call).await,
+        (Endpoint::Schedule, _) => schedules::schedule(call).await,
+        (Endpoint::ScheduleRuns, _) => schedules::runs(call).await,
+        (Endpoint::SchedulePause, _) => schedules::pause(call).await,
+        (Endpoint::ScheduleResume, _) => schedules::resume(call).await,
+        (Endpoint::ScheduleRun, _) => schedules::run(call).await,
+        (Endpoint::PredictionTables, _) => Ok(predictions::list(call)),
+        (Endpoint::PredictionTable, &Method::PUT) => predictions::put(call).await,
+        (Endpoint::PredictionTable, &Method::DELETE) => predictions::delete(call).await,
+        (Endpoint::PredictionTable, _) => predictions::table(call),
+        (Endpoint::PredictionVersions, &Method::POST) => predictions::publish(call).await,
+        (Endpoint::PredictionRollback, &Method::POST) => predictions::rollback(call).await,
+        (Endpoint::PredictionLookup, &Method::POST) => predictions::look_up(call).await,
+        // A key may have the name of what is posted to.
+        (
+            Endpoint::Prediction
+            | Endpoint::PredictionVersions
+            | Endpoint::PredictionRollback
+            | Endpoint::PredictionLookup,
+            _,
+        ) => predictions::prediction(call).await,
         (Endpoint::Unknown, _) => Err(ApiError::not_found("nothing has this address")),
     }
 }
@@ -68,9 +115,23 @@ fn version_selector(call: &Call<'_>) -> Result<VersionSelector, ApiError> {
 
 /// The body of a change. An empty body is `{}`.
 async fn read_change<T: DeserializeOwned>(call: &mut Call<'_>, what: &str) -> Result<T, ApiError> {
-    let limits = BodyLimits::new(MAX_CHANGE_BYTES, &call.shared.settings);
+    read_json(call, what, MAX_CHANGE_BYTES).await
+}
+
+/// The same with another limit.
+async fn read_json<T: DeserializeOwned>(
+    call: &mut Call<'_>,
+    what: &str,
+    max_bytes: u64,
+) -> Result<T, ApiError> {
+    let limits = BodyLimits::new(max_bytes, &call.shared.settings);
     let body = call.body.read(limits, &call.shared.budget).await?;
-    let json = if body.bytes.is_empty() { b"{}" } else { body.bytes.as_ref() };
+    parse_json(&body.bytes, what)
+}
+
+/// What a body says. An empty one is `{}`.
+fn parse_json<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, ApiError> {
+    let json = if body.is_empty() { b"{}" } else { body };
     let refused = |reason: &dyn std::fmt::Display| {
         ApiError::new(ErrorCode::InvalidArgument, format!("the body is not {what}: {reason}"))
     };

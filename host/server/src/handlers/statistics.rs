@@ -16,7 +16,7 @@ struct Statistics {
 
 /// Answers with what was counted since the host started.
 pub(super) async fn statistics(call: &mut Call<'_>) -> Result<Reply, ApiError> {
-    if !call.route.names_model() {
+    if !call.route.has_name() {
         return Ok(json(StatusCode::OK, &Statistics { model_stats: call.shared.host.all_statistics() }));
     }
     let model = model_name(call)?;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use modelhost_batch::Batch;
 use modelhost_server::{Server, ServerSettings, Stopped};
 use modelhost_serving::{ModelHost, Settings};
 use tempfile::TempDir;
@@ -39,7 +40,8 @@ impl TestServer {
             runtime: Default::default(),
         });
         let host: Arc<ModelHost> = host.await.unwrap();
-        let server = Server::bind(settings, host).await.unwrap();
+        let batch = Batch::open(host, Default::default()).await.unwrap();
+        let server = Server::bind(settings, batch).await.unwrap();
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(server.run(async move {

@@ -2,6 +2,7 @@
 //! broken author could upload; some are written against the raw bindings, where the SDK is too careful.
 
 mod handles;
+mod lookups;
 mod nonsense;
 mod outputs;
 mod sandbox;
@@ -46,6 +47,11 @@ fn behave(behaviour: &str, amount: usize, request: Request) -> Result<Response, 
         "collect-clocks" => handles::collect_clocks(amount),
         "hold-tensors" => handles::hold_tensors(amount),
         "nonsense" => return nonsense::all().map(|()| answer(request)),
+        "lookup-nonsense" => return lookups::nonsense().map(|()| answer(request)),
+        "lookup-too-large" => return lookups::too_large().map(|()| answer(request)),
+        "collect-rows" => lookups::collect(amount),
+        "lookup-forever" => lookups::forever(),
+        "lookup-long-keys" => lookups::long_keys(amount),
         "load-junk" => return Err(nonsense::load_junk(amount)),
         "nn-tensor-too-short" => nonsense::tensor_too_short(),
         "invalid" => return Err(Error::invalid_input("the plugin does not like it")),
