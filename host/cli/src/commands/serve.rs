@@ -45,7 +45,7 @@ pub fn run(arguments: &Serve) -> Result<(), Failure> {
     if arguments.print_config {
         return output::print(&loaded.config.to_toml()?);
     }
-    allocator::give_memory_back_at_once();
+    allocator::give_memory_back_soon().context("no thread for the allocator")?;
     let log = logging::start(&loaded.config.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
