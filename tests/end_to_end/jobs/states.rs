@@ -150,7 +150,8 @@ fn the_command_line_does_it_all() {
     let (dry, _) = ok(&[&["batch", "dry-run"][..], &job_arguments].concat());
     assert!(dry.contains("hours_per_week") && dry.contains("<=50K") && dry.contains("probability"), "{dry}");
     host.get("/v1/datasets/scores").error(404);
-    let (shown, progress) = ok(&[&["batch", "run"][..], &job_arguments].concat());
+    // Slow enough to be seen at work.
+    let (shown, progress) = ok(&[&["batch", "run", "--share", "10"][..], &job_arguments].concat());
     assert!(shown.contains("succeeded") && shown.contains("scores@1"), "{shown}");
     assert!(progress.contains("rows/s") && progress.contains("of 150000 rows"), "{progress}");
     let (list, _) = ok(&["batch", "list"]);
