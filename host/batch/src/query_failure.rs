@@ -4,11 +4,14 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::panic::AssertUnwindSafe;
 
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+use futures_util::FutureExt as _;
 use modelhost_core::ErrorCode;
 use parquet::errors::ParquetError;
+use tokio::task::JoinError;
 
 use crate::Error;
 use crate::datasets::Changed;
@@ -72,6 +75,9 @@ impl Cause {
                 _ => Cause::Unreachable,
             };
         }
+        if error.downcast_ref::<JoinError>().is_some_and(JoinError::is_panic) {
+            return Cause::Data("what reads its files panicked".to_owned());
+        }
         if error.is::<object_store::Error>() {
             return Cause::Unreachable;
         }
@@ -106,6 +112,25 @@ pub(crate) fn query_failure(what: &str, error: &DataFusionError) -> Error {
         Cause::Data(reason) => cannot(ErrorCode::Unprocessable, &reason),
         Cause::Other => Error::internal(format!("{what} cannot be read: {error}")),
     }
+}
+
+/// Runs a query over `what`. Readers of files panic where a page is not what the footer says of it, which is the fault of
+/// whoever made the file.
+///
+/// # Errors
+/// What the query answers; [`ErrorCode::Unprocessable`] where it panics.
+pub(crate) async fn reading<T>(
+    what: &str,
+    query: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let answer = AssertUnwindSafe(query).catch_unwind().await;
+    answer.unwrap_or_else(|_| Err(damaged(what)))
+}
+
+/// What is read is not what its footer says of it.
+pub(crate) fn damaged(what: &str) -> Error {
+    tracing::warn!(what, "the reader of the files of a dataset panicked");
+    Error::new(ErrorCode::Unprocessable, format!("{what} cannot be read: its files are damaged"))
 }
 
 /// More than queries may have, over all of them.

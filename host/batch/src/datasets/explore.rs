@@ -19,7 +19,7 @@ use serde_json::{Number, Value};
 use super::version::DatasetVersion;
 use super::{Column as DatasetColumn, Datasets};
 use crate::Error;
-use crate::query_failure::query_failure;
+use crate::query_failure::{query_failure, reading};
 
 /// Most rows of a preview.
 pub const MAX_PREVIEW_ROWS: usize = 1_000;
@@ -100,6 +100,7 @@ impl Datasets {
         let rows = rows.min(MAX_PREVIEW_ROWS);
         let frame = self.frame(version, Some(rows.clamp(1, PREVIEW_BATCH_ROWS)))?.limit(0, Some(rows));
         let what = format!("dataset {}", version.reference());
+        let asked = what.clone();
         let query = async move {
             let failed = |error: DataFusionError| query_failure(&what, &error);
             let mut stream = frame.map_err(failed)?.execute_stream().await.map_err(failed)?;
@@ -119,7 +120,7 @@ impl Datasets {
             let json = String::from_utf8(json).map_err(Error::internal)?;
             RawValue::from_string(json).map_err(Error::internal)
         };
-        self.work.run_while_awaited(query).await
+        self.work.run_while_awaited(async move { reading(&asked, query).await }).await
     }
 
     /// What the values of a version are like. Reads all of them, at least once.
@@ -132,8 +133,10 @@ impl Datasets {
         let (frame, version) = (self.frame(version, None)?, version.clone());
         self.work
             .run_while_awaited(async move {
-                let profiled = profile(&frame, &version).await;
-                profiled.map_err(|error| query_failure(&format!("dataset {}", version.reference()), &error))
+                let what = format!("dataset {}", version.reference());
+                let query =
+                    async { profile(&frame, &version).await.map_err(|error| query_failure(&what, &error)) };
+                reading(&what, query).await
             })
             .await
     }

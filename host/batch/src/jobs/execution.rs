@@ -27,6 +27,7 @@ use super::reading::{Piece, Plan};
 use super::record::SplitCounts;
 use super::scoring::{Scored, row_number};
 use super::writing::{Unreadable, Writer, too_many_failed};
+use crate::query_failure::damaged;
 
 const PLAN: &str = "plan.json";
 
@@ -286,7 +287,8 @@ fn read_ahead(
         }
         // That there is no more must not be because the reader is broken.
         let error = reading.take()?.await.err()?;
-        Some((Err(error.into()), (receiver, None)))
+        let error = if error.is_panic() { damaged("the dataset") } else { error.into() };
+        Some((Err(error), (receiver, None)))
     };
     stream::unfold(state, next).boxed()
 }
