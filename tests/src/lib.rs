@@ -18,4 +18,5 @@ pub mod inference;
 pub mod object_store;
 pub mod onnx;
 pub mod process;
+pub mod small_disk;
 pub mod table;

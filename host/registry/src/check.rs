@@ -209,7 +209,11 @@ fn problem_of(path: &Path, digest: Digest) -> Option<String> {
     }
 }
 
-fn digest_of(path: &Path) -> io::Result<Digest> {
+/// The digest of a file's bytes.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn digest_of(path: &Path) -> io::Result<Digest> {
     let mut file = File::open(path)?;
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; 128 << 10];

@@ -43,8 +43,11 @@ pub fn place(staged: TempPath, target: &Path) -> Result<(), RegistryError> {
     target.parent().map_or(Ok(()), sync_dir)
 }
 
-/// Writes a file as a whole or not at all.
-pub(crate) fn write(staging: &Path, bytes: &[u8], target: &Path) -> Result<(), RegistryError> {
+/// Writes a file as a whole or not at all. It is made in `staging`, which is on the disk of `target`.
+///
+/// # Errors
+/// [`RegistryError::Io`].
+pub fn write(staging: &Path, bytes: &[u8], target: &Path) -> Result<(), RegistryError> {
     let mut staged = NamedTempFile::new_in(staging).when("create a file in", staging)?;
     staged.write_all(bytes).when("write", staged.path())?;
     place(staged.into_temp_path(), target)

@@ -73,7 +73,7 @@ mod sealed;
 mod store;
 
 pub use artifacts::Artifacts;
-pub use check::CheckReport;
+pub use check::{CheckReport, digest_of};
 pub use error::RegistryError;
 pub use model::{Added, DeploymentChange, GraphArtifact, Model, NewVersion, Revision, TrafficShare, Version};
 pub use rebuild::RebuildReport;

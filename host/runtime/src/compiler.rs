@@ -4,12 +4,13 @@
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::Output;
 use std::time::Duration;
 
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
+use crate::confinement;
 use crate::examine::{Examination, Report};
 use crate::refusal::{Refusal, RefusalReport};
 use crate::settings::CompilationLimits;
@@ -72,7 +73,7 @@ impl Compiler {
 
     fn command(&self, component: &Path, output: &Path) -> Command {
         let option = |name: &str, value: &dyn std::fmt::Display| OsString::from(format!("--{name}={value}"));
-        let mut command = Command::new(&self.executable);
+        let mut command = confinement::command(&self.executable);
         command
             .arg(SUBCOMMAND)
             .arg(component)
@@ -83,15 +84,7 @@ impl Compiler {
                 let mut option = OsString::from("--onnxruntime=");
                 option.push(library);
                 option
-            }))
-            .env_clear()
-            // What an allocator reserves and does not use would count against the limit of address space.
-            .env("MALLOC_ARENA_MAX", "2")
-            .env("MIMALLOC_ARENA_RESERVE", "0")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+            }));
         command
     }
 

@@ -1,7 +1,25 @@
 //! How a process that looks at hostile bytes confines itself, under limits of the operating system that it cannot
 //! lift, before it opens any of them. It knows nothing of what is looked at.
 
+use std::path::Path;
+use std::process::Stdio;
+
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
+
+/// A command that runs this binary to look at hostile bytes: with nothing of this process but pipes, and ended with it.
+pub fn command(executable: &Path) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(executable);
+    command
+        .env_clear()
+        // What an allocator reserves and does not use would count against the limit of address space.
+        .env("MALLOC_ARENA_MAX", "2")
+        .env("MIMALLOC_ARENA_RESERVE", "0")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
 
 /// Limits this process: bytes of address space, and seconds of processor time. Going over the first is a failed
 /// allocation, over the second the end.

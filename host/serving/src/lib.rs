@@ -34,6 +34,7 @@ pub use error::Error;
 pub use host::ModelHost;
 pub use live::VersionSelector;
 pub use modelhost_inference::{BackgroundThreads, EngineStatus};
+pub use modelhost_runtime::confinement;
 pub use modelhost_runtime::{
     CallError, FoundColumn, FoundRows, LimitExceeded, LookupError, MAX_KEYS as MAX_LOOKUP_KEYS, NamedTensors,
     PredictionTables,

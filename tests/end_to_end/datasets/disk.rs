@@ -1,32 +1,13 @@
 //! A disk without room: a small file system in memory is mounted as the data folder. Only who may mount can run this;
 //! for others it fails, unless they say that it is to be left out.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use modelhost_tests::folder;
 use modelhost_tests::host::{Setup, wait_until};
+use modelhost_tests::small_disk::SmallDisk;
 
 use super::{CSV, put, put_plain, stored};
 
 const BYTES: usize = 24 << 20;
-
-/// A file system of its own, until this is dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path) -> Option<SmallDisk> {
-        let size = format!("size={BYTES}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).status();
-        mounted.is_ok_and(|status| status.success()).then(|| SmallDisk(at.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
 
 #[test]
 fn a_full_disk_is_said_and_nothing_is_half_there() {
@@ -35,7 +16,7 @@ fn a_full_disk_is_said_and_nothing_is_half_there() {
         println!("NOT RUN: MODELHOST_TEST_WITHOUT_MOUNT is set, so that nothing is known about full disks");
         return;
     }
-    let _disk = SmallDisk::mount(setup.data_dir()).expect(
+    let disk = SmallDisk::mount(setup.data_dir(), BYTES).expect(
         "a file system can be mounted (as root, or in a user namespace: unshare -rm), or MODELHOST_TEST_WITHOUT_MOUNT is set",
     );
     let host = setup.start();
@@ -51,7 +32,7 @@ fn a_full_disk_is_said_and_nothing_is_half_there() {
     let filler = host.data_dir().join("filler");
     let mut outcomes = Vec::new();
     for left in (0..80).rev().step_by(8) {
-        fill(&filler, &host.data_dir(), left << 10);
+        disk.fill_all_but(&filler, left << 10);
         let answer = put_plain(&host, &format!("d{left}"), &[("income.csv", CSV)]);
         outcomes.push(answer.status);
         std::fs::remove_file(&filler).unwrap();
@@ -69,12 +50,4 @@ fn a_full_disk_is_said_and_nothing_is_half_there() {
     assert_eq!(folder::names(&host.data_dir().join("staging")), Vec::<String>::new());
     put_plain(&host, "after", &[("income.csv", CSV)]).expect(201);
     drop(host);
-}
-
-/// A file that leaves only so many bytes.
-fn fill(filler: &Path, disk: &Path, left: usize) {
-    let shown = Command::new("df").args(["--output=avail", "-B1"]).arg(disk).output().unwrap();
-    let text = String::from_utf8(shown.stdout).unwrap();
-    let free: usize = text.lines().last().unwrap().trim().parse().unwrap();
-    std::fs::write(filler, vec![1; free.saturating_sub(left)]).unwrap();
 }

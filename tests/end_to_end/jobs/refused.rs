@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{ask, errors, income_job, job, left_behind, put, start, wait_for, with_income};
 use modelhost_tests::http::Request;
 use modelhost_tests::inference::to;
+use modelhost_tests::small_disk::SmallDisk;
 
 #[test]
 fn what_does_not_fit_together_is_refused_before_there_is_a_job() {
@@ -117,16 +118,10 @@ fn a_file_that_is_damaged_ends_the_job_with_its_name_and_publishes_nothing() {
 #[test]
 fn a_full_disk_ends_the_job_which_goes_on_when_there_is_room() {
     let setup = Setup::new();
-    let size = format!("size={}", 40 << 20);
-    let mount = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-        .arg(setup.data_dir())
-        .status();
-    if !mount.is_ok_and(|status| status.success()) {
+    let Some(disk) = SmallDisk::mount(setup.data_dir(), 40 << 20) else {
         println!("not run: a file system can only be mounted by root");
         return;
-    }
-    let _unmount = Unmount(setup.data_dir().to_owned());
+    };
     let host = setup.start();
     host.deploy_new("selective", &artifacts::test_plugin("selective"));
     let lines: Vec<String> =
@@ -137,7 +132,7 @@ fn a_full_disk_ends_the_job_which_goes_on_when_there_is_room() {
         "dataset": "numbers", "model": "selective", "carry": ["text"],
         "output": { "dataset": "doubled", "format": "csv" },
     });
-    fill_all_but(&filler, &host.data_dir(), 3 << 20);
+    disk.fill_all_but(&filler, 3 << 20);
     let id = start(&host, &specification);
     let failed = wait_for(&host, id, &["succeeded", "failed"]);
     assert_eq!(failed["state"], "failed", "{failed}");
@@ -224,21 +219,4 @@ fn a_table_that_does_not_take_the_rows_leaves_them_where_they_are() {
     );
     assert_eq!(failed["output"], "doubled@1", "{failed}");
     assert_eq!(host.get("/v1/datasets/doubled/versions/1").expect(200)["rows"], 2);
-}
-
-struct Unmount(std::path::PathBuf);
-
-impl Drop for Unmount {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-/// Leaves only so many bytes on the file system.
-fn fill_all_but(filler: &std::path::Path, folder: &std::path::Path, left: u64) {
-    let output =
-        std::process::Command::new("df").args(["--output=avail", "-B1"]).arg(folder).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let available: u64 = text.lines().nth(1).unwrap().trim().parse().unwrap();
-    std::fs::write(filler, vec![0; available.saturating_sub(left) as usize]).unwrap();
 }

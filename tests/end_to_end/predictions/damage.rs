@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use modelhost_tests::component::with_graph;
 use modelhost_tests::host::{Host, Setup};
 use modelhost_tests::http::Request;
+use modelhost_tests::small_disk::SmallDisk;
 use modelhost_tests::{artifacts, onnx};
 use serde_json::{Value, json};
 
@@ -131,15 +132,10 @@ fn the_model_answers_for_a_table_that_cannot_be_read_and_the_answer_says_so() {
 #[test]
 fn a_full_disk_fails_a_publication_and_nothing_else() {
     let setup = Setup::new();
-    let mount = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", &format!("size={}", 48 << 20), "tmpfs"])
-        .arg(setup.data_dir())
-        .status();
-    if !mount.is_ok_and(|status| status.success()) {
+    let Some(disk) = SmallDisk::mount(setup.data_dir(), 48 << 20) else {
         println!("not run: a file system can only be mounted by root");
         return;
-    }
-    let _unmount = Unmount(setup.data_dir().to_owned());
+    };
     let host = setup.start();
     put_table(&host, "t", &json!({ "key": "key", "dataset": "d" }));
     put_lines(&host, "d", &rows(1));
@@ -149,7 +145,7 @@ fn a_full_disk_fails_a_publication_and_nothing_else() {
         (0..20_000).map(|key| format!("{{\"key\":{key},\"text\":\"{key}{text}\"}}\n")).collect();
     put_lines(&host, "d", &long);
     let filler = host.data_dir().join("filler");
-    fill_all_but(&filler, &host.data_dir(), 2 << 20);
+    disk.fill_all_but(&filler, 2 << 20);
     let refused = host.send(&publication("t", "d@2"));
     assert!(refused.error(507).contains("no room left"), "{}", refused.text());
     assert_eq!(mark(&host, 7), 1);
@@ -159,21 +155,4 @@ fn a_full_disk_fails_a_publication_and_nothing_else() {
     fs::remove_file(&filler).unwrap();
     assert_eq!(publish(&host, "t", "d@2"), 2);
     drop(host);
-}
-
-struct Unmount(PathBuf);
-
-impl Drop for Unmount {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-/// Leaves only so many bytes on the file system.
-fn fill_all_but(filler: &std::path::Path, folder: &std::path::Path, left: u64) {
-    let output =
-        std::process::Command::new("df").args(["--output=avail", "-B1"]).arg(folder).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let available: u64 = text.lines().nth(1).unwrap().trim().parse().unwrap();
-    fs::write(filler, vec![0; available.saturating_sub(left) as usize]).unwrap();
 }

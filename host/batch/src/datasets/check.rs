@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::Path;
 
-use modelhost_registry::{Record, RecordKind};
+use modelhost_registry::{Record, RecordKind, digest_of};
 use serde::Deserialize as _;
 
-use super::publish::digest_of;
 use super::version::{DatasetVersion, FileLocation};
 use super::{FOLDER, stored_name};
 use crate::Error;

@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use modelhost_core::ErrorCode;
+use modelhost_serving::confinement;
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -68,21 +69,13 @@ impl Inspector {
 
     fn command(&self, request: &Path) -> Command {
         let option = |name: &str, value: u64| OsString::from(format!("--{name}={value}"));
-        let mut command = Command::new(&self.executable);
+        let mut command = confinement::command(&self.executable);
         command
             .arg(SUBCOMMAND)
             .arg(request)
             .arg(option("memory-bytes", self.memory_bytes))
             .arg(option("seconds", self.seconds))
-            .current_dir(&self.staging)
-            .env_clear()
-            // What an allocator reserves and does not use would count against the limit of address space.
-            .env("MALLOC_ARENA_MAX", "2")
-            .env("MIMALLOC_ARENA_RESERVE", "0")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+            .current_dir(&self.staging);
         command
     }
 

@@ -1,12 +1,12 @@
 //! From finished files to a version: put in their place under their digests, then recorded. All of it or nothing.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use modelhost_core::{DatasetName, Digest, ErrorCode, Hasher, VersionNumber};
-use modelhost_registry::durable;
+use modelhost_core::{DatasetName, Digest, ErrorCode, VersionNumber};
+use modelhost_registry::{digest_of, durable};
 
 use super::card::DatasetCard;
 use super::schema::DatasetSchema;
@@ -194,18 +194,4 @@ fn is_same(present: &DatasetVersion, new: &DatasetVersion) -> bool {
         && present.card == new.card
         && job(present) == job(new)
         && locations(present) == locations(new)
-}
-
-/// The digest of a file's bytes.
-pub(super) fn digest_of(path: &Path) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            // A read never answers more than fits.
-            length => hasher.update(buffer.get(..length).unwrap_or_default()),
-        }
-    }
 }

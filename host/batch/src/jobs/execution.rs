@@ -310,9 +310,7 @@ pub(crate) fn parts_folder(folder: &Path) -> PathBuf {
 /// Failures of the disk.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut staged = tempfile::NamedTempFile::new_in(folder)?;
-    std::io::Write::write_all(&mut staged, bytes)?;
-    Ok(durable::place(staged.into_temp_path(), path)?)
+    Ok(durable::write(folder, bytes, path)?)
 }
 
 #[cfg(test)]

@@ -15,8 +15,9 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
-use modelhost_core::ErrorCode;
 use modelhost_serving::Error;
+
+use super::specification::invalid;
 
 /// Functions that make texts no larger than those that they are given, times what [`Growth`] counts, and take no more
 /// than a look at each. They read nothing else, and do not answer differently each time. Left out, each because a short
@@ -403,10 +404,6 @@ pub(super) fn mistake(what: &str, error: &DataFusionError) -> Error {
 pub(super) fn first_line(error: &DataFusionError) -> String {
     let message = error.strip_backtrace();
     message.lines().next().unwrap_or_default().chars().take(400).collect()
-}
-
-fn invalid(message: String) -> Error {
-    Error::new(ErrorCode::InvalidArgument, message)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::elements::{elements, filled, pick, side_by_side};
 use super::fault::Fault;
 use super::lists::{self, Extents, levels};
 use super::sizes;
-use super::specification::InputMapping;
+use super::specification::{InputMapping, invalid};
 
 /// Bytes of an input of one call, as far as filling short lists up makes them, and columns side by side.
 const CALL_BYTES: u64 = 32 << 20;
@@ -484,10 +484,6 @@ fn note(faults: &mut BTreeMap<usize, Fault>, row: usize, fault: impl FnOnce() ->
     if let Entry::Vacant(vacant) = faults.entry(row) {
         vacant.insert(fault());
     }
-}
-
-fn invalid(message: impl Into<String>) -> Error {
-    Error::new(ErrorCode::InvalidArgument, message)
 }
 
 fn unprocessable(message: impl Into<String>) -> Error {

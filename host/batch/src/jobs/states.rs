@@ -109,7 +109,7 @@ impl Jobs {
             match job.state {
                 JobState::Paused => return Ok(self.view(job)),
                 JobState::Queued | JobState::Running => {}
-                state => return Err(conflict(format!("job {id} is {}: it cannot be paused", shown(state)))),
+                state => return Err(conflict(format!("job {id} is {}: it cannot be paused", state.name()))),
             }
             let active = self.active_of(id)?;
             drop(changing);
@@ -129,7 +129,7 @@ impl Jobs {
                 return Ok(self.view(job));
             }
             JobState::Paused | JobState::Failed => {}
-            state => return Err(conflict(format!("job {id} is {}: it cannot be resumed", shown(state)))),
+            state => return Err(conflict(format!("job {id} is {}: it cannot be resumed", state.name()))),
         }
         let specification = changes.of(job.specification.clone());
         specification.check()?;
@@ -157,7 +157,7 @@ impl Jobs {
                     return self.get(id).await;
                 }
                 state => {
-                    return Err(conflict(format!("job {id} is {}: it cannot be cancelled", shown(state))));
+                    return Err(conflict(format!("job {id} is {}: it cannot be cancelled", state.name())));
                 }
             }
             let active = self.active_of(id)?;
@@ -196,7 +196,7 @@ impl Jobs {
     ) -> Result<JobView, Error> {
         let earlier = self.job(id).await?;
         if earlier.state != JobState::Succeeded {
-            let state = shown(earlier.state);
+            let state = earlier.state.name();
             return Err(conflict(format!(
                 "job {id} is {state}: only the failed rows of a job that has succeeded can be tried again"
             )));
@@ -232,7 +232,7 @@ impl Jobs {
         let _changing = self.changing.lock().await;
         let job = self.job(id).await?;
         if !job.state.is_final() {
-            return Err(conflict(format!("job {id} is {}: cancel it first", shown(job.state))));
+            return Err(conflict(format!("job {id} is {}: cancel it first", job.state.name())));
         }
         self.with_store(move |store| store.remove(id)).await?;
         let folder = self.folder_of(id);
@@ -412,7 +412,7 @@ impl Jobs {
         job.error = error;
         self.record(&job).await?;
         let Job { id, error, .. } = &job;
-        tracing::info!(job = %id, state = shown(state), error = error.as_deref(), "a job stopped");
+        tracing::info!(job = %id, state = state.name(), error = error.as_deref(), "a job stopped");
         if state.is_final() {
             self.holds.lock().remove(id);
         }
@@ -482,16 +482,5 @@ fn remove_folder(path: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
-    }
-}
-
-pub(super) fn shown(state: JobState) -> &'static str {
-    match state {
-        JobState::Queued => "queued",
-        JobState::Running => "running",
-        JobState::Paused => "paused",
-        JobState::Succeeded => "succeeded",
-        JobState::Failed => "failed",
-        JobState::Cancelled => "cancelled",
     }
 }

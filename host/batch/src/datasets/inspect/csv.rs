@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use csv::ErrorKind;
 
 use super::row_limit::RowLimit;
-use super::{Candidate, Found, Problem};
+use super::{Candidate, Found, Problem, count_rows};
 use crate::datasets::schema::MAX_COLUMNS;
 
 /// The columns of a file, with types that all of its values have. Every row is looked at.
@@ -23,14 +23,7 @@ pub(super) fn read(file: &Candidate<'_>, schema: &SchemaRef, batch_rows: usize) 
     file.is_read(0);
     let builder = ReaderBuilder::new(schema.clone()).with_header(true).with_batch_size(batch_rows);
     let reader = builder.build(file.open()?).map_err(|error| file.problem(&error))?;
-    let mut rows = 0;
-    for batch in reader {
-        match batch {
-            Ok(batch) => rows += batch.num_rows() as u64,
-            Err(error) => return Err(first_wrong_row(file, schema).unwrap_or_else(|| file.problem(&error))),
-        }
-    }
-    Ok(rows)
+    count_rows(reader, |error| first_wrong_row(file, schema).unwrap_or_else(|| file.problem(&error)))
 }
 
 /// Once more, row by row, to be able to say which one it is.

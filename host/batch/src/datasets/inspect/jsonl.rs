@@ -11,7 +11,7 @@ use arrow::json::ReaderBuilder;
 use arrow::json::reader::infer_json_schema_from_iterator;
 use serde_json::Value;
 
-use super::{Candidate, Found, MAX_ROW_BYTES, Problem};
+use super::{Candidate, Found, MAX_ROW_BYTES, Problem, count_rows};
 use crate::datasets::schema::MAX_COLUMNS;
 
 /// The members of the objects in all files, with types that all of their values have. Every line is looked at.
@@ -77,14 +77,7 @@ pub(super) fn read(file: &Candidate<'_>, schema: &SchemaRef, batch_rows: usize) 
     file.is_read(0);
     let builder = ReaderBuilder::new(schema.clone()).with_batch_size(batch_rows);
     let reader = builder.build(BufReader::new(file.open()?)).map_err(|error| file.problem(&error))?;
-    let mut rows = 0;
-    for batch in reader {
-        match batch {
-            Ok(batch) => rows += batch.num_rows() as u64,
-            Err(error) => return Err(first_wrong_row(file, schema).unwrap_or_else(|| file.problem(&error))),
-        }
-    }
-    Ok(rows)
+    count_rows(reader, |error| first_wrong_row(file, schema).unwrap_or_else(|| file.problem(&error)))
 }
 
 /// Once more, row by row, to be able to say which one it is.

@@ -14,7 +14,9 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use serde::{Deserialize, Serialize};
 
 use super::schema::DatasetSchema;
@@ -113,6 +115,15 @@ fn batch_rows(longest_row: u64) -> usize {
 fn check_columns(files: &[Candidate<'_>], schema: &Schema) -> Result<(), Problem> {
     let problem = DatasetSchema::of(schema).problem();
     problem.map_or(Ok(()), |problem| Err(Problem(format!("{}: {}", names(files), quoted(&problem)))))
+}
+
+/// Counts the rows of what is read, up to what cannot be.
+fn count_rows(
+    mut batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    problem: impl FnOnce(ArrowError) -> Problem,
+) -> Result<u64, Problem> {
+    let counted = batches.try_fold(0, |rows, batch| Ok(rows + batch?.num_rows() as u64));
+    counted.map_err(problem)
 }
 
 impl Candidate<'_> {

@@ -1,6 +1,6 @@
 //! Jobs for people.
 
-use modelhost_batch::jobs::{DryRun, Job, JobState, JobView};
+use modelhost_batch::jobs::{DryRun, Job, JobView};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ pub fn jobs(jobs: &[JobView]) -> String {
         let done = view.rows.total - view.rows.incomplete;
         [
             view.id.to_string(),
-            state(view.state).to_owned(),
+            view.state.name().to_owned(),
             view.dataset.to_string(),
             model(view),
             output(view),
@@ -45,7 +45,7 @@ pub fn job(view: &JobView) -> String {
     }
     table::properties([
         ("job", view.id.to_string()),
-        ("state", state(view.state).to_owned()),
+        ("state", view.state.name().to_owned()),
         ("error", optional(view.error.clone())),
         ("dataset", view.dataset.to_string()),
         ("model", format!("{} ({})", model(view), view.model.digest)),
@@ -85,18 +85,6 @@ pub fn dry_run(run: &DryRun) -> String {
         text += &format!("\n\n{}", table::rows(["failed row", "key", "code", "reason"], failed));
     }
     text
-}
-
-/// The name of a state.
-pub fn state(state: JobState) -> &'static str {
-    match state {
-        JobState::Queued => "queued",
-        JobState::Running => "running",
-        JobState::Paused => "paused",
-        JobState::Succeeded => "succeeded",
-        JobState::Failed => "failed",
-        JobState::Cancelled => "cancelled",
-    }
 }
 
 fn model(job: &Job) -> String {

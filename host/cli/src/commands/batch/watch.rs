@@ -79,7 +79,7 @@ fn outcome(view: &JobView) -> Result<(), Failure> {
             let reason = view.error.as_deref().unwrap_or("its log says why");
             Err(Failure::Local(anyhow!("job {} failed: {reason}", view.id)))
         }
-        state => Err(Failure::Local(anyhow!("job {} is {}", view.id, shown::state(state)))),
+        state => Err(Failure::Local(anyhow!("job {} is {}", view.id, state.name()))),
     }
 }
 
@@ -114,7 +114,7 @@ impl Shown {
         let done = view.pace.rows_done.unwrap_or(view.rows.total - view.rows.incomplete);
         self.bar.set_length(view.rows.total);
         self.bar.set_position(done);
-        let mut message = shown::state(view.state).to_owned();
+        let mut message = view.state.name().to_owned();
         if let Some(rate) = view.pace.rows_per_second {
             message += &format!(", {rate:.0} rows/s");
         }
