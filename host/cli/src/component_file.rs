@@ -1,5 +1,5 @@
-//! The files that authors hand over: what they are by their first bytes, and how a plain network becomes a
-//! component. Everything else about a component is for the host to judge.
+//! The files that authors hand over: what they are by their first bytes or their names, how a plain network becomes a
+//! component, and how a declared ensemble is sent. Everything else is for the host to judge.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,6 +11,11 @@ use modelhost_runtime::{add_graph_section, add_sample_section};
 
 include!(concat!(env!("OUT_DIR"), "/generic_plugin.rs"));
 
+/// The content type of a component.
+const COMPONENT: &str = "application/wasm";
+/// The content type of a declared ensemble.
+const ENSEMBLE: &str = "application/vnd.modelhost.ensemble+json";
+
 const WASM_MAGIC: &[u8] = b"\0asm";
 /// The magic and the version field of a component; a core module has another version.
 const COMPONENT_HEADER: [u8; 8] = *b"\0asm\x0d\0\x01\0";
@@ -21,6 +26,8 @@ const GENERIC_GRAPH_NAME: &str = "model";
 pub struct Upload {
     /// How many.
     pub length: u64,
+    /// What they are.
+    pub content_type: &'static str,
     /// The bytes.
     pub bytes: Box<dyn Read>,
 }
@@ -61,6 +68,9 @@ pub fn open(path: &Path, samples: &[PathBuf]) -> anyhow::Result<Upload> {
         return Ok(upload);
     }
     let mut component = Vec::new();
+    if upload.content_type != COMPONENT {
+        bail!("{} declares an ensemble, which takes no samples: its steps have their own", path.display());
+    }
     let Upload { mut bytes, .. } = upload;
     bytes.read_to_end(&mut component).with_context(|| format!("cannot read {}", path.display()))?;
     check_component(path, &component)?;
@@ -71,7 +81,11 @@ pub fn open(path: &Path, samples: &[PathBuf]) -> anyhow::Result<Upload> {
 }
 
 fn in_memory(component: Vec<u8>) -> Upload {
-    Upload { length: component.len() as u64, bytes: Box::new(io::Cursor::new(component)) }
+    sent_as(COMPONENT, component)
+}
+
+fn sent_as(content_type: &'static str, bytes: Vec<u8>) -> Upload {
+    Upload { length: bytes.len() as u64, content_type, bytes: Box::new(io::Cursor::new(bytes)) }
 }
 
 fn open_alone(path: &Path) -> anyhow::Result<Upload> {
@@ -87,13 +101,31 @@ fn open_alone(path: &Path) -> anyhow::Result<Upload> {
         |wanted: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(wanted));
     // What claims to be Wasm and is not goes to the host too, which says what is wrong with it.
     if start == WASM_MAGIC || has_extension("wasm") {
-        return Ok(Upload { length: metadata.len(), bytes: Box::new(io::Cursor::new(start).chain(file)) });
+        let bytes = Box::new(io::Cursor::new(start).chain(file));
+        return Ok(Upload { length: metadata.len(), content_type: COMPONENT, bytes });
+    }
+    if has_extension("json") {
+        return Ok(sent_as(ENSEMBLE, std::fs::read(path).with_context(context)?));
+    }
+    if has_extension("toml") {
+        return Ok(sent_as(ENSEMBLE, json_of_toml(path)?));
     }
     if !has_extension("onnx") {
-        bail!("{} is neither a Wasm component nor an .onnx file", path.display());
+        bail!(
+            "{} is neither a Wasm component, nor an .onnx file, nor an ensemble (.json, .toml)",
+            path.display()
+        );
     }
     let network = external_data::read_whole(path)?;
     Ok(in_memory(wrap(&network)?))
+}
+
+/// An ensemble may be written in TOML; the host reads JSON.
+fn json_of_toml(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let declaration: serde_json::Value =
+        toml::from_str(&text).with_context(|| format!("{} is no TOML", path.display()))?;
+    Ok(serde_json::to_vec(&declaration)?)
 }
 
 fn wrap(network: &[u8]) -> anyhow::Result<Vec<u8>> {
@@ -179,6 +211,25 @@ mod tests {
             open(&path, &[sample.clone(), sample])
                 .is_err_and(|error| error.to_string().contains("two samples"))
         );
+    }
+
+    #[test]
+    fn an_ensemble_is_sent_as_json() {
+        let written =
+            [("a.json", r#"{"ensemble":{"inputs":["x"]}}"#), ("a.toml", "[ensemble]\ninputs = [\"x\"]")];
+        for (name, text) in written {
+            let (folder, path) = file(name, text.as_bytes());
+            let mut upload = open(&path, &[]).unwrap();
+            let mut sent = String::new();
+            upload.bytes.read_to_string(&mut sent).unwrap();
+            assert_eq!((sent.as_str(), upload.content_type), (r#"{"ensemble":{"inputs":["x"]}}"#, ENSEMBLE));
+            let sample = folder.path().join("usual.json");
+            std::fs::write(&sample, b"{}").unwrap();
+            assert!(
+                open(&path, &[sample]).is_err_and(|error| error.to_string().contains("takes no samples"))
+            );
+        }
+        assert!(uploaded("a.toml", b"[").unwrap_err().to_string().contains("is no TOML"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod datatype;
 mod digest;
 mod engine_choice;
+mod ensemble;
 mod error_code;
 mod fair_queue;
 mod metadata;
@@ -17,6 +18,10 @@ mod tensor;
 pub use datatype::Datatype;
 pub use digest::{Digest, Hasher, InvalidDigest};
 pub use engine_choice::{EngineCandidate, EngineChoice};
+pub use ensemble::{
+    DeclaredEnsemble, DeclaredStep, Ensemble, EnsembleDeclaration, EnsembleFlow, EnsemblePlan, EnsembleStep,
+    InvalidEnsemble, MAX_ENSEMBLE_DEPTH, MAX_ENSEMBLE_STEPS, ReadyStep, StepTitle, UnexpectedTensors,
+};
 pub use error_code::ErrorCode;
 pub use fair_queue::{FairQueue, FlowId, Standing, Ticket, Turn};
 pub use metadata::{ComponentMetadata, SampleSection};

@@ -8,13 +8,16 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use modelhost_core::Digest;
+use modelhost_core::{Digest, Ensemble};
+use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use crate::data_dir::DataDir;
 use crate::durable;
 use crate::error::{IoContext as _, RegistryError};
+use crate::model::Version;
 use crate::references::{References, Reservation};
+use crate::sealed;
 
 /// The artifacts of a data folder.
 #[derive(Debug)]
@@ -66,6 +69,17 @@ impl Artifacts {
         Ok(reservation)
     }
 
+    /// Writes the file of an ensemble to its place, durably. Harmless where it is there already.
+    ///
+    /// # Errors
+    /// [`RegistryError::Io`]; then nothing was stored.
+    pub fn store_ensemble(&self, file: &[u8]) -> Result<Reservation, RegistryError> {
+        let digest = Digest::of(file);
+        let reservation = Reservation::new(&self.references, &digest);
+        durable::write(&self.data().staging(), file, &ensemble_path(self.data(), &digest))?;
+        Ok(reservation)
+    }
+
     /// Moves machine code, made of the component with this digest, to its place, durably, over what is there.
     ///
     /// `settings_key` names the engine and its settings; it becomes a folder's name.
@@ -89,8 +103,9 @@ impl Artifacts {
     /// Keeps the files of a digest from being removed, if there are any.
     pub fn reserve(&self, digest: &Digest) -> Option<Reservation> {
         let reservation = Reservation::new(&self.references, digest);
-        let is_stored = self.component_path(digest).exists() || self.graph_path(digest).exists();
-        is_stored.then_some(reservation)
+        let paths =
+            [self.component_path(digest), self.graph_path(digest), ensemble_path(self.data(), digest)];
+        paths.iter().any(|path| path.exists()).then_some(reservation)
     }
 
     fn store(
@@ -119,6 +134,27 @@ impl Artifacts {
     pub fn compiled_path(&self, settings_key: &str, component: &Digest) -> PathBuf {
         self.data().compiled().join(settings_key).join(format!("{}.cwasm", component.hex()))
     }
+}
+
+/// What an ensemble is as a file, of which its version has the digest: the same steps of the same versions give the same.
+pub fn ensemble_file(description: Option<&str>, ensemble: &Ensemble) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct EnsembleFile<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        description: Option<&'a str>,
+        ensemble: &'a Ensemble,
+    }
+    sealed::to_json(&EnsembleFile { description, ensemble })
+}
+
+/// Where the file of a version is that has its digest.
+pub(crate) fn version_path(data: &DataDir, version: &Version) -> PathBuf {
+    let path = if version.ensemble.is_some() { ensemble_path } else { component_path };
+    path(data, &version.digest)
+}
+
+fn ensemble_path(data: &DataDir, digest: &Digest) -> PathBuf {
+    data.ensembles().join(format!("{}.json", digest.hex()))
 }
 
 pub(crate) fn component_path(data: &DataDir, digest: &Digest) -> PathBuf {

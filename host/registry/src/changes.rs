@@ -2,8 +2,10 @@
 //! order of writing is told in the crate's documentation.
 
 use jiff::Timestamp;
-use modelhost_core::{AliasName, ModelConfiguration, ModelName, VersionNumber};
+use modelhost_core::{AliasName, Ensemble, ModelConfiguration, ModelName, VersionNumber};
+use serde::Deserialize;
 
+use crate::artifacts::version_path;
 use crate::error::RegistryError;
 use crate::journal::{Change, Entry};
 use crate::manifests;
@@ -12,7 +14,7 @@ use crate::records::{self, Head};
 use crate::recovery::{digests_of, is_visible};
 use crate::registry::{Registry, Writer, no_model, no_version};
 use crate::replay::{self, Failure};
-use crate::rules::{check_generation, check_traffic, refuse_if_deleted, refuse_if_needed};
+use crate::rules::{check_generation, check_traffic, refuse_if_deleted, refuse_if_needed, refuse_if_step};
 
 impl Registry {
     /// Adds a version to a model, and the model if it is new. The same bytes under the same model again are the
@@ -21,7 +23,8 @@ impl Registry {
     /// The component and its graphs are stored first, and their reservations kept until this returns.
     ///
     /// # Errors
-    /// [`RegistryError::Misuse`] where an artifact is not stored, and failures of the disk.
+    /// [`RegistryError::Misuse`] where an artifact is not stored, [`RegistryError::Conflict`] for an ensemble one of whose
+    /// steps does not exist any more, and failures of the disk.
     pub fn add_version(&self, model: &ModelName, new: NewVersion) -> Result<Added, RegistryError> {
         let mut writer = self.writer.lock();
         let head = self.head(model)?.unwrap_or_else(Head::new);
@@ -31,6 +34,7 @@ impl Registry {
         }
         let version = number_version(head.next_version, new);
         self.check_stored(&version)?;
+        replay::check_steps(&&self.store, &version).map_err(gone)?;
         let digests = digests_of(&version);
         self.artifacts.references().hold(&digests);
         let added = manifests::write(&self.data, model, &version).and_then(|()| {
@@ -59,7 +63,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::NotFound`], [`RegistryError::PreconditionFailed`], [`RegistryError::Conflict`] while the newest
-    /// revision or an alias names it, and failures of the disk.
+    /// revision, an alias or an ensemble names it, and failures of the disk.
     pub fn delete_version(
         &self,
         model: &ModelName,
@@ -71,6 +75,7 @@ impl Registry {
         let version = self.version_record(model, number)?.ok_or_else(|| no_version(model, number))?;
         check_generation(&head, expected)?;
         refuse_if_needed(&head, number)?;
+        refuse_if_step(model, number, &self.ensembles()?)?;
         let generation =
             self.commit(&mut writer, model, head, Timestamp::now(), Change::VersionDeleted(number))?;
         manifests::remove(&self.data, model, number);
@@ -203,6 +208,18 @@ impl Registry {
         self.commit(&mut writer, model, head, Timestamp::now(), change)
     }
 
+    /// All versions that are ensembles.
+    fn ensembles(&self) -> Result<Vec<(ModelName, VersionNumber, Ensemble)>, RegistryError> {
+        let mut found = Vec::new();
+        for record in self.store.scan::<StepsOfVersion>(records::VERSIONS) {
+            let (key, StepsOfVersion { number, ensemble }) = record?;
+            if let Some(ensemble) = ensemble {
+                found.push((records::model_of_version(&key)?, number, ensemble));
+            }
+        }
+        Ok(found)
+    }
+
     fn revise(
         &self,
         writer: &mut Writer,
@@ -273,13 +290,28 @@ impl Registry {
     }
 
     fn check_stored(&self, version: &Version) -> Result<(), RegistryError> {
-        if !self.artifacts.component_path(&version.digest).exists() {
-            return Err(RegistryError::Misuse(format!("component {} was not stored", version.digest)));
+        if !version_path(&self.data, version).exists() {
+            return Err(RegistryError::Misuse(format!("the file of {} was not stored", version.digest)));
         }
         match version.graphs.iter().find(|graph| !self.artifacts.graph_path(&graph.digest).exists()) {
             Some(graph) => Err(RegistryError::Misuse(format!("graph {} was not stored", graph.digest))),
             None => Ok(()),
         }
+    }
+}
+
+/// The part of a version that says which others it needs.
+#[derive(Deserialize)]
+struct StepsOfVersion {
+    number: VersionNumber,
+    #[serde(default)]
+    ensemble: Option<Ensemble>,
+}
+
+fn gone(failure: Failure) -> RegistryError {
+    match failure {
+        Failure::Inapplicable(reason) => RegistryError::Conflict(reason),
+        Failure::Unreadable(error) => error,
     }
 }
 
@@ -302,5 +334,6 @@ fn number_version(number: VersionNumber, new: NewVersion) -> Version {
         samples: new.samples,
         metadata: new.metadata,
         compiled_size_bytes: new.compiled_size_bytes,
+        ensemble: new.ensemble,
     }
 }

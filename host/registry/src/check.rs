@@ -7,7 +7,7 @@ use std::path::Path;
 
 use modelhost_core::{Digest, Hasher, ModelName};
 
-use crate::artifacts::{component_path, graph_path};
+use crate::artifacts::{graph_path, version_path};
 use crate::data_dir::DataDir;
 use crate::error::RegistryError;
 use crate::journal;
@@ -54,6 +54,7 @@ pub(crate) fn check(data: &DataDir) -> Result<CheckReport, RegistryError> {
     report.versions = versions.len() as u64;
     report.models = versions.iter().map(|(model, _)| model).collect::<BTreeSet<_>>().len() as u64;
     check_manifests(data, &versions, &mut report)?;
+    check_steps(&versions, &mut report);
     check_artifacts(data, &versions, &mut report)?;
     Ok(report)
 }
@@ -168,6 +169,22 @@ fn check_manifests(
     Ok(())
 }
 
+/// An ensemble whose steps are gone answers nothing.
+fn check_steps(versions: &[(ModelName, Version)], report: &mut CheckReport) {
+    let known: BTreeMap<_, _> =
+        versions.iter().map(|(model, version)| ((model, version.number), version.digest)).collect();
+    for (model, version) in versions {
+        for step in version.ensemble.iter().flat_map(|ensemble| &ensemble.steps) {
+            if known.get(&(&step.model, step.version)) != Some(&step.digest) {
+                report.findings.push(format!(
+                    "version {} of model {model} is an ensemble with a step that is gone: version {} of model {}",
+                    version.number, step.version, step.model
+                ));
+            }
+        }
+    }
+}
+
 fn check_artifacts(
     data: &DataDir,
     versions: &[(ModelName, Version)],
@@ -193,7 +210,7 @@ pub(crate) type Verdicts = BTreeMap<Digest, Option<String>>;
 /// What is wrong with the files of a version. Each file is read once, however many versions need it.
 pub(crate) fn artifact_problems(data: &DataDir, version: &Version, verdicts: &mut Verdicts) -> Vec<String> {
     let graphs = version.graphs.iter().map(|graph| (graph.digest, graph_path(data, &graph.digest)));
-    let files = std::iter::once((version.digest, component_path(data, &version.digest))).chain(graphs);
+    let files = std::iter::once((version.digest, version_path(data, version))).chain(graphs);
     files
         .filter_map(|(digest, path)| {
             verdicts.entry(digest).or_insert_with(|| problem_of(&path, digest)).clone()

@@ -21,7 +21,14 @@ impl DataDir {
         let root = root.canonicalize().when("open", root)?;
         let lock = lock(&root)?;
         let data = DataDir { root, _lock: lock };
-        for folder in [data.components(), data.graphs(), data.compiled(), data.manifests(), data.staging()] {
+        for folder in [
+            data.components(),
+            data.ensembles(),
+            data.graphs(),
+            data.compiled(),
+            data.manifests(),
+            data.staging(),
+        ] {
             durable::create_dir(&folder)?;
         }
         Ok(data)
@@ -57,6 +64,10 @@ impl DataDir {
 
     pub(crate) fn components(&self) -> PathBuf {
         self.root.join("artifacts/components")
+    }
+
+    pub(crate) fn ensembles(&self) -> PathBuf {
+        self.root.join("artifacts/ensembles")
     }
 
     pub(crate) fn graphs(&self) -> PathBuf {

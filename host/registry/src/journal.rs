@@ -17,8 +17,9 @@ use crate::model::{Revision, Version};
 use crate::record::RecordKind;
 use crate::sealed;
 
-/// The newest form of lines that this host reads. Form 2 knows [`Change::Configured`], form 3 [`Change::Records`].
-pub(crate) const FORMAT: u64 = 3;
+/// The newest form of lines that this host reads. Form 2 knows [`Change::Configured`], form 3 [`Change::Records`],
+/// form 4 versions that are ensembles.
+pub(crate) const FORMAT: u64 = 4;
 
 /// One change of one model, or of records that belong to no model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,6 +69,7 @@ impl Change {
     /// with a folder where nothing newer happened.
     pub(crate) fn format(&self) -> u64 {
         match self {
+            Change::VersionAdded(version) if version.ensemble.is_some() => 4,
             Change::Records(_) => 3,
             Change::Configured(_) => 2,
             _ => 1,

@@ -12,6 +12,7 @@
 //! | `journal.jsonl` | every change, one JSON object a line, with sequence number, time, model and checksum: **the truth** |
 //! | `registry/` | sled: the state that the journal leads to, for reading |
 //! | `artifacts/components/<hex>.wasm` | uploaded components, named by their SHA-256 digest |
+//! | `artifacts/ensembles/<hex>.json` | declared ensembles, with the versions that their steps stand for |
 //! | `artifacts/graphs/<hex>.onnx` | graphs taken out of components |
 //! | `artifacts/compiled/<settings key>/<hex>.cwasm` | machine code, by engine settings and digest of the component; mode 0600, because whoever can write it runs code in the host |
 //! | `artifacts/manifests/<model>/<version>.json` | the full record of a version, with checksum: what a rebuild falls back on where the journal is damaged |
@@ -72,7 +73,7 @@ mod rules;
 mod sealed;
 mod store;
 
-pub use artifacts::Artifacts;
+pub use artifacts::{Artifacts, ensemble_file};
 pub use check::{CheckReport, digest_of};
 pub use error::RegistryError;
 pub use model::{Added, DeploymentChange, GraphArtifact, Model, NewVersion, Revision, TrafficShare, Version};

@@ -12,7 +12,8 @@ use crate::error::{IoContext as _, RegistryError};
 use crate::model::Version;
 use crate::sealed;
 
-const FORMAT: u64 = 1;
+/// The newest form that this host reads. Form 2 knows ensembles; others are written in form 1.
+const FORMAT: u64 = 2;
 
 /// What a manifest says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,7 +27,8 @@ pub(crate) struct Manifest {
 pub(crate) fn write(data: &DataDir, model: &ModelName, version: &Version) -> Result<(), RegistryError> {
     let path = path(data, model, version.number);
     path.parent().map_or(Ok(()), durable::create_dir)?;
-    let manifest = Manifest { format: FORMAT, model: model.clone(), version: version.clone() };
+    let format = if version.ensemble.is_some() { FORMAT } else { 1 };
+    let manifest = Manifest { format, model: model.clone(), version: version.clone() };
     durable::write(&data.staging(), &sealed::seal(&manifest), &path)
 }
 
@@ -71,7 +73,9 @@ pub(crate) fn read(
         .filter(|line| sealed::is_intact(line))
         .and_then(|line| serde_json::from_slice::<Manifest>(line).ok());
     Ok(manifest.filter(|manifest| {
-        manifest.format == FORMAT && manifest.model == *model && manifest.version.number == number
+        (1..=FORMAT).contains(&manifest.format)
+            && manifest.model == *model
+            && manifest.version.number == number
     }))
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use modelhost_core::{
-    AliasName, ComponentMetadata, Digest, EngineChoice, GraphDescription, ModelConfiguration, ModelName,
-    SampleSection, Signature, VersionNumber,
+    AliasName, ComponentMetadata, Digest, EngineChoice, Ensemble, GraphDescription, ModelConfiguration,
+    ModelName, SampleSection, Signature, VersionNumber,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,14 +36,14 @@ impl Model {
     }
 }
 
-/// One uploaded component: immutable.
+/// One uploaded component, or one declared ensemble: immutable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Version {
     /// 1, 2, 3 … per model.
     pub number: VersionNumber,
-    /// Of the component.
+    /// Of the component; of an ensemble that of its [file](crate::ensemble_file).
     pub digest: Digest,
-    /// Of the component, in bytes.
+    /// Of the same, in bytes.
     pub size_bytes: u64,
     /// When it was added.
     pub created: Timestamp,
@@ -61,14 +61,17 @@ pub struct Version {
     pub metadata: ComponentMetadata,
     /// Of the machine code that was made of it at upload, in bytes.
     pub compiled_size_bytes: u64,
+    /// For an ensemble: its steps. It has no component then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ensemble: Option<Ensemble>,
 }
 
 /// A version that is to be added: everything that is known before it has a number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewVersion {
-    /// Of the component, which is stored already.
+    /// Of the component, or the file of the ensemble, which is stored already.
     pub digest: Digest,
-    /// Of the component, in bytes.
+    /// Of the same, in bytes.
     pub size_bytes: u64,
     /// By whom, where that is known.
     pub uploaded_by: Option<String>,
@@ -82,6 +85,8 @@ pub struct NewVersion {
     pub metadata: ComponentMetadata,
     /// Of the machine code that was made of it, in bytes.
     pub compiled_size_bytes: u64,
+    /// For an ensemble: its steps, which must be versions that exist.
+    pub ensemble: Option<Ensemble>,
 }
 
 /// A network that a component carries, stored as a file of its own.

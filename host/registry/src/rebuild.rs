@@ -49,7 +49,7 @@ pub(crate) fn rebuild(data: DataDir) -> Result<RebuildReport, RegistryError> {
     for placed in &scan.entries {
         salvage.take(&placed.entry)?;
     }
-    salvage.adopt(|_| true)?;
+    salvage.adopt(&|_, _| true)?;
     salvage.settle()?;
     let Salvage { entries, records, findings, .. } = salvage;
     let mut report = RebuildReport { changes: entries.len() as u64, findings, ..RebuildReport::default() };
@@ -103,7 +103,14 @@ impl<'a> Salvage<'a> {
     fn take(&mut self, entry: &Entry) -> Result<(), RegistryError> {
         let mut failure = self.try_take(entry.clone())?;
         if failure.is_some() {
-            self.adopt(|model| Some(model) == entry.model.as_ref())?;
+            let added = match &entry.change {
+                Change::VersionAdded(version) => version.ensemble.as_ref(),
+                _ => None,
+            };
+            self.adopt(&|model, number| {
+                Some(model) == entry.model.as_ref()
+                    || added.is_some_and(|ensemble| ensemble.names(model, number))
+            })?;
             failure = self.try_take(entry.clone())?;
         }
         if let Some(reason) = failure {
@@ -133,12 +140,14 @@ impl<'a> Salvage<'a> {
         Ok(None)
     }
 
-    /// Takes versions of these models that only have manifests.
-    fn adopt(&mut self, of_model: impl Fn(&ModelName) -> bool) -> Result<(), RegistryError> {
+    /// Takes these versions where they only have manifests; those that are steps of others first.
+    fn adopt(&mut self, is_wanted: &dyn Fn(&ModelName, VersionNumber) -> bool) -> Result<(), RegistryError> {
         for (model, number) in self.manifests.clone() {
             let head = replay::head(&self.records, &model)?;
             let is_known = head.is_some_and(|head| head.versions.contains_key(&number));
-            if of_model(&model) && !is_known {
+            // Meanwhile it may have been taken as a step of another.
+            let is_left = self.manifests.contains(&(model.clone(), number));
+            if is_wanted(&model, number) && is_left && !is_known {
                 self.manifests.retain(|(listed, version)| (listed, version) != (&model, &number));
                 let outcome = self.adopt_version(&model, number)?;
                 self.findings.push(format!("version {number} of model {model} {outcome}"));
@@ -180,6 +189,9 @@ impl<'a> Salvage<'a> {
         let problems = artifact_problems(self.data, &version, &mut self.verdicts);
         if !problems.is_empty() {
             return Ok(format!("was not taken from its manifest: {}", problems.join(", ")));
+        }
+        if let Some(ensemble) = version.ensemble.clone() {
+            self.adopt(&|model, number| ensemble.names(model, number))?;
         }
         let entry = new_entry(model, version.created, Change::VersionAdded(Box::new(version)));
         Ok(match self.try_take(entry)? {

@@ -7,7 +7,7 @@
 //!
 //! Form 2 is form 1 with a configuration in a model's record. Other records stay in form 1, so that a folder in which
 //! nothing was configured opens in an older modelhost too. Form 3 is for records that belong to no model, and from the first of
-//! them on for `v1/applied`, by which an older modelhost sees that there are some.
+//! them on for `v1/applied`, by which an older modelhost sees that there are some. Form 4 is for versions that are ensembles.
 
 use std::collections::BTreeMap;
 
@@ -17,15 +17,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::RegistryError;
-use crate::model::Revision;
+use crate::model::{Revision, Version};
 use crate::record::RecordKind;
 use crate::sealed;
 
 /// The newest form of values that this host reads.
-pub(crate) const FORMAT: u8 = 3;
+pub(crate) const FORMAT: u8 = 4;
 const WITHOUT_CONFIGURATION: u8 = 1;
 const WITH_CONFIGURATION: u8 = 2;
 pub(crate) const WITH_RECORDS: u8 = 3;
+const WITH_ENSEMBLE: u8 = 4;
 pub(crate) const MODELS: &[u8] = b"v1/model/";
 pub(crate) const VERSIONS: &[u8] = b"v1/version/";
 const REVISIONS: &[u8] = b"v1/revision/";
@@ -155,6 +156,12 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     in_form(WITHOUT_CONFIGURATION, value)
 }
 
+/// The bytes of a version's record.
+pub(crate) fn encode_version(version: &Version) -> Vec<u8> {
+    let form = if version.ensemble.is_some() { WITH_ENSEMBLE } else { WITHOUT_CONFIGURATION };
+    in_form(form, version)
+}
+
 pub(crate) fn in_form<T: Serialize>(form: u8, value: &T) -> Vec<u8> {
     let mut bytes = vec![form];
     bytes.extend(sealed::to_json(value));
@@ -202,10 +209,10 @@ mod tests {
     fn values_say_their_form() {
         let mut bytes = encode(&Applied { sequence: 1, offset: 2 });
         assert_eq!(decode::<Applied>(APPLIED, &bytes).unwrap(), Applied { sequence: 1, offset: 2 });
-        bytes[0] = 4;
+        bytes[0] = FORMAT + 1;
         assert!(matches!(
             decode::<Applied>(APPLIED, &bytes),
-            Err(RegistryError::NewerFormat { found: 4, known: 3, .. })
+            Err(RegistryError::NewerFormat { found: 5, known: 4, .. })
         ));
         assert!(matches!(decode::<Applied>(APPLIED, b""), Err(RegistryError::Corrupt(_))));
         assert!(matches!(decode::<Applied>(APPLIED, b"\x01{"), Err(RegistryError::Corrupt(_))));

@@ -70,6 +70,7 @@ impl References {
         let mut paths = vec![
             self.data.components().join(format!("{hex}.wasm")),
             self.data.graphs().join(format!("{hex}.onnx")),
+            self.data.ensembles().join(format!("{hex}.json")),
         ];
         for settings in self.data.compiled().read_dir()? {
             paths.push(settings?.path().join(format!("{hex}.cwasm")));
@@ -99,7 +100,8 @@ pub(crate) struct ArtifactFile {
 
 /// All artifacts on the disk.
 pub(crate) fn artifact_files(data: &DataDir) -> Result<Vec<ArtifactFile>, RegistryError> {
-    let mut folders = vec![(data.components(), ".wasm"), (data.graphs(), ".onnx")];
+    let mut folders =
+        vec![(data.components(), ".wasm"), (data.graphs(), ".onnx"), (data.ensembles(), ".json")];
     let compiled = data.compiled();
     for (name, is_dir) in durable::list(&compiled)? {
         if is_dir {

@@ -39,11 +39,30 @@ impl From<RegistryError> for Failure {
 pub(crate) fn apply(records: &impl Records, entry: &Entry, offset: u64) -> Result<Vec<Write>, Failure> {
     let mut writes = match (&entry.model, &entry.change) {
         (None, Change::Records(changes)) => apply_to_records(records, changes, entry.generation)?,
-        (Some(model), change) => apply_to_model(head(records, model)?, model, change, entry.generation)?,
+        (Some(model), change) => {
+            if let Change::VersionAdded(version) = change {
+                check_steps(records, version)?;
+            }
+            apply_to_model(head(records, model)?, model, change, entry.generation)?
+        }
         (None, _) => return Err(Failure::Inapplicable("it names no model".to_owned())),
     };
     writes.push(applied(records, entry, offset)?);
     Ok(writes)
+}
+
+/// An ensemble can only be where the versions are that are its steps.
+pub(crate) fn check_steps(records: &impl Records, version: &Version) -> Result<(), Failure> {
+    for step in version.ensemble.iter().flat_map(|ensemble| &ensemble.steps) {
+        let digest = head(records, &step.model)?.and_then(|head| head.versions.get(&step.version).copied());
+        if digest != Some(step.digest) {
+            return Err(Failure::Inapplicable(format!(
+                "version {} of model \"{}\", which is a step of the ensemble, does not exist",
+                step.version, step.model
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Makes a change of the journal in records that do not have it yet.
@@ -138,7 +157,7 @@ fn add_version(head: &mut Head, model: &ModelName, version: &Version) -> Result<
         return Err(format!("version {number} exists already"));
     }
     head.next_version = head.next_version.max(VersionNumber(number.0.saturating_add(1)));
-    Ok((records::version_key(model, number), Some(records::encode(version))))
+    Ok((records::version_key(model, number), Some(records::encode_version(version))))
 }
 
 fn delete_version(head: &mut Head, model: &ModelName, number: VersionNumber) -> Result<Write, Inapplicable> {
@@ -224,6 +243,7 @@ mod tests {
             samples: Vec::new(),
             metadata: ComponentMetadata::default(),
             compiled_size_bytes: 0,
+            ensemble: None,
         };
         let job = |value| RecordChange { kind: RecordKind::Job, name: "1".to_owned(), value };
         let mut records = Replica::new();

@@ -1,6 +1,6 @@
 //! The rules that forbid a change, each with the sentence that a client gets.
 
-use modelhost_core::VersionNumber;
+use modelhost_core::{Ensemble, ModelName, VersionNumber};
 
 use crate::error::RegistryError;
 use crate::model::{Revision, TrafficShare};
@@ -49,6 +49,26 @@ pub(crate) fn refuse_if_needed(head: &Head, number: VersionNumber) -> Result<(),
     } else {
         Err(RegistryError::Conflict(format!("version {number} has an alias: {}", aliases.join(", "))))
     }
+}
+
+/// Refuses to delete a version that is a step of one of these ensembles.
+pub(crate) fn refuse_if_step<'a>(
+    model: &ModelName,
+    number: VersionNumber,
+    ensembles: impl IntoIterator<Item = &'a (ModelName, VersionNumber, Ensemble)>,
+) -> Result<(), RegistryError> {
+    let users: Vec<String> = ensembles
+        .into_iter()
+        .filter(|(_, _, ensemble)| ensemble.names(model, number))
+        .map(|(user, version, _)| format!("version {version} of model \"{user}\""))
+        .collect();
+    if users.is_empty() {
+        return Ok(());
+    }
+    Err(RegistryError::Conflict(format!(
+        "version {number} of model \"{model}\" is a step of an ensemble: delete {} first",
+        users.join(", ")
+    )))
 }
 
 /// Refuses to restore a revision of which a version was deleted.

@@ -346,7 +346,7 @@ fn a_check_finds_damaged_and_missing_artifacts_and_manifests() {
 fn a_newer_journal_is_not_touched() {
     let (_folder, data) = filled();
     let path = data.join("journal.jsonl");
-    let payload = r#"{"format":4,"sequence":99"#;
+    let payload = r#"{"format":5,"sequence":99"#;
     let line = format!("{payload},\"checksum\":\"{}\"}}\n", &Digest::of(payload.as_bytes()).hex()[..16]);
     let bytes = [fs::read(&path).unwrap(), line.into_bytes()].concat();
     fs::write(&path, &bytes).unwrap();
@@ -355,7 +355,7 @@ fn a_newer_journal_is_not_touched() {
         Registry::check(&data).unwrap_err(),
         Registry::rebuild(&data).unwrap_err(),
     ] {
-        assert!(matches!(error, RegistryError::NewerFormat { found: 4, known: 3, .. }), "{error}");
+        assert!(matches!(error, RegistryError::NewerFormat { found: 5, known: 4, .. }), "{error}");
     }
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }

@@ -31,6 +31,7 @@ pub use call::{CallError, CallOptions};
 pub use compiler::{CompileError, Compiler, SUBCOMMAND as EXAMINE_SUBCOMMAND};
 pub use examine::{EngineVerdict, Examination, ExaminedGraph};
 pub use inspect::{GRAPH_SECTION_PREFIX, SAMPLE_SECTION_PREFIX};
+pub use memory_budget::{MemoryBudget, MemoryShare};
 pub use pack::{add_graph_section, add_sample_section};
 pub use plugin::{Plugin, PluginMemory};
 pub use predictions::{FoundColumn, FoundRows, Grants, LookupError, MAX_KEYS, PredictionTables};

@@ -113,6 +113,11 @@ impl Runtime {
         &self.services.graph_cache
     }
 
+    /// Memory for tensors between calls, of that which sandboxes may hold together.
+    pub fn tensor_memory(&self) -> Arc<MemoryBudget> {
+        MemoryBudget::of_plugin(&self.services.memory)
+    }
+
     /// Says where calls look predictions up from now on. Only the first who says so is heard.
     pub fn set_prediction_tables(&self, tables: Arc<dyn PredictionTables>) {
         let _ = self.services.predictions.set(tables);

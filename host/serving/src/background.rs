@@ -23,6 +23,14 @@ pub enum BackgroundError {
     /// What the plugin did with them.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// A step of an ensemble.
+    #[error("{step}: {error}")]
+    Step {
+        /// Which one, in words.
+        step: String,
+        /// What happened there.
+        error: Box<BackgroundError>,
+    },
     /// It has nothing to do with the inputs: the version does not load, or is not there any more.
     #[error(transparent)]
     Version(#[from] Error),
@@ -47,6 +55,9 @@ impl Servable {
     ) -> Result<NamedTensors, BackgroundError> {
         TensorDescription::check_all(&self.signature.inputs, "input", &inputs)
             .map_err(|mismatch| BackgroundError::Inputs(mismatch.to_string()))?;
+        if let Some(pipeline) = self.pipeline()? {
+            return pipeline.infer_in_background(inputs, parameters, timeout).await;
+        }
         let priority = Priority::BACKGROUND;
         let resident = self.resident().await?;
         let options = CallOptions { timeout, priority };

@@ -68,8 +68,7 @@ impl ModelHost {
             live.set_record(record);
             return Ok(generation);
         };
-        let deployed = loaded.as_ref().map(|(servable, _)| servable.clone());
-        live.set(record, deployed);
+        live.set_record(record);
         let servables: Vec<Arc<Servable>> = live.servables.lock().values().cloned().collect();
         for servable in servables {
             match loaded.as_ref().filter(|(deployed, _)| Arc::ptr_eq(deployed, &servable)) {
@@ -81,7 +80,8 @@ impl ModelHost {
         Ok(generation)
     }
 
-    /// The deployed version, if there is one.
+    /// The deployed version, if there is one and it has graphs of its own: the steps of an ensemble run as their own models
+    /// are configured.
     async fn load_deployed_on(
         &self,
         live: &LiveModel,
@@ -90,6 +90,9 @@ impl ModelHost {
     ) -> Result<Option<(Arc<Servable>, Arc<Resident>)>, Error> {
         let number = deployed_version(record.deployment.as_ref());
         let Some(version) = number.and_then(|number| record.version(number)) else { return Ok(None) };
+        if version.ensemble.is_some() {
+            return Ok(None);
+        }
         let refused = |error: Error| match error.code {
             ErrorCode::Internal => error,
             _ => Error::new(
@@ -97,7 +100,7 @@ impl ModelHost {
                 format!("version {} does not load with engine {}: {error}", version.number, name_of(engine)),
             ),
         };
-        let servable = self.loader.servable(live, version);
+        let servable = self.loader.servable(&self.live, live, version);
         let resident = servable.load_anew(engine).await.map_err(refused)?;
         Ok(Some((servable, resident)))
     }

@@ -161,7 +161,7 @@ impl ModelHost {
 
     fn numbered(&self, live: &LiveModel, number: VersionNumber) -> Result<Arc<Servable>, Error> {
         let state = live.state();
-        Ok(self.loader.servable(live, state.version(&live.name, number)?))
+        Ok(self.loader.servable(&self.live, live, state.version(&live.name, number)?))
     }
 
     /// What is in memory, for the metrics.
@@ -189,7 +189,13 @@ impl ModelHost {
     async fn restore(self: &Arc<Self>) -> Result<(), Error> {
         let registry = self.loader.registry.clone();
         let models = tokio::task::spawn_blocking(move || registry.models()).await??;
-        let deployed: Vec<_> = models.into_iter().filter_map(|record| self.show(record)).collect();
+        let (ensembles, others): (Vec<Model>, Vec<Model>) = models.into_iter().partition(deploys_an_ensemble);
+        let mut deployed: Vec<_> = others.into_iter().filter_map(|record| self.show(record)).collect();
+        // An ensemble finds its steps only where their models are shown, which may deploy ensembles too.
+        for record in &ensembles {
+            self.live.get_or_add(&record.name).set(Some(record.clone()), None);
+        }
+        deployed.extend(ensembles.into_iter().filter_map(|record| self.show(record)));
         let deployed = Arc::new(Mutex::new(deployed.into_iter()));
         let mut loading = JoinSet::new();
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
@@ -206,7 +212,7 @@ impl ModelHost {
     fn show(&self, record: Model) -> Option<Arc<Servable>> {
         let live = self.live.get_or_add(&record.name);
         let version = deployed_version(record.deployment.as_ref()).and_then(|number| record.version(number));
-        let servable = version.map(|version| self.loader.servable(&live, version));
+        let servable = version.map(|version| self.loader.servable(&self.live, &live, version));
         live.set(Some(record), servable.clone());
         servable
     }
@@ -233,6 +239,11 @@ fn limits_of(settings: &ServingSettings) -> Limits {
         plugins: operating_system::max_loaded_plugins(),
         idle: (idle > 0).then(|| Duration::from_secs(idle)),
     }
+}
+
+fn deploys_an_ensemble(record: &Model) -> bool {
+    let number = deployed_version(record.deployment.as_ref());
+    number.and_then(|number| record.version(number)).is_some_and(|version| version.ensemble.is_some())
 }
 
 /// Keeps the plugins in memory within their limits for as long as the host lives.

@@ -10,6 +10,7 @@ mod configuration;
 mod configure;
 mod difference;
 mod engine_choice;
+mod ensemble;
 mod error;
 mod estimate;
 mod host;
@@ -18,6 +19,7 @@ mod loader;
 mod made_up;
 mod operate;
 mod operating_system;
+mod reference;
 mod residency;
 mod samples;
 mod servable;
@@ -40,6 +42,7 @@ pub use modelhost_runtime::{
     PredictionTables,
 };
 pub use operate::Authorship;
+pub use reference::{InvalidReference, ModelReference};
 pub use servable::{MemoryUsage, RequestOptions, Servable};
 pub use settings::{ServingSettings, Settings};
 pub use statistics::ModelStatistics;

@@ -33,6 +33,8 @@ pub(crate) struct LiveModels {
     adding: Mutex<()>,
     defaults: Arc<Defaults>,
     slots: Arc<Slots>,
+    /// As many as anybody wants: what runs in them are steps, which need slots of their own.
+    ensemble_slots: Arc<Slots>,
     runtime: Arc<Runtime>,
 }
 
@@ -40,6 +42,9 @@ pub(crate) struct LiveModels {
 pub(crate) struct LiveModel {
     pub(crate) name: ModelName,
     pub(crate) admission: Arc<Admission>,
+    /// The door of those of its versions that are ensembles. It leads to no sandbox: each step passes the door of its own
+    /// model for that.
+    pub(crate) ensemble_admission: Arc<Admission>,
     /// How many need a version that may not be deleted meanwhile.
     pub(crate) holds: Arc<Mutex<BTreeMap<VersionNumber, usize>>>,
     /// What its versions have of the machine together.
@@ -70,6 +75,7 @@ impl LiveModels {
             adding: Mutex::new(()),
             defaults: Arc::new(defaults),
             slots,
+            ensemble_slots: Slots::new(usize::MAX),
             runtime,
         }
     }
@@ -83,11 +89,12 @@ impl LiveModels {
         self.models.load().values().cloned().collect()
     }
 
-    /// A version of these bytes, of whichever model.
+    /// A version whose component has these bytes, of whichever model.
     pub(crate) fn version_of_bytes(&self, digest: &Digest) -> Option<Version> {
         self.models.load().values().find_map(|model| {
             let record = model.state().record.clone()?;
-            record.versions.iter().find(|version| version.digest == *digest).cloned()
+            let is_of_bytes = |version: &&Version| version.digest == *digest && version.ensemble.is_none();
+            record.versions.iter().find(is_of_bytes).cloned()
         })
     }
 
@@ -101,9 +108,12 @@ impl LiveModels {
             return model;
         }
         let nothing = ModelConfiguration::default();
+        let door =
+            |slots: &Arc<Slots>| Arc::new(Admission::new(slots.clone(), self.defaults.limits(&nothing)));
         let model = Arc::new(LiveModel {
             name: name.clone(),
-            admission: Arc::new(Admission::new(self.slots.clone(), self.defaults.limits(&nothing))),
+            admission: door(&self.slots),
+            ensemble_admission: door(&self.ensemble_slots),
             holds: Arc::default(),
             share: self.runtime.share(self.defaults.scheduling(&nothing)),
             defaults: self.defaults.clone(),
@@ -138,7 +148,9 @@ impl LiveModel {
             |record: Option<&Model>| record.map_or(nothing.clone(), |model| model.configuration.clone());
         let configuration = configured(record.as_ref());
         if configuration != configured(before.record.as_deref()) {
-            self.admission.set_limits(self.defaults.limits(&configuration));
+            for door in [&self.admission, &self.ensemble_admission] {
+                door.set_limits(self.defaults.limits(&configuration));
+            }
             self.share.set(self.defaults.scheduling(&configuration));
             self.share.grant(configuration.prediction_tables.clone());
             self.configuration.store(Arc::new(configuration));
@@ -164,6 +176,22 @@ impl LiveState {
     /// The deployed version, if it has this number.
     pub(crate) fn deployed_with(&self, number: VersionNumber) -> Option<Arc<Servable>> {
         self.deployed.clone().filter(|servable| servable.version == number)
+    }
+
+    /// The number of the version that is asked for, which need not exist.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Unavailable`] where nothing is deployed, [`ErrorCode::NotFound`] for an alias that is not there.
+    pub(crate) fn selected(
+        &self,
+        name: &ModelName,
+        selector: &VersionSelector,
+    ) -> Result<VersionNumber, Error> {
+        match selector {
+            VersionSelector::Deployed => Ok(self.deployed(name)?.version()),
+            VersionSelector::Number(number) => Ok(*number),
+            VersionSelector::Alias(alias) => self.alias(name, alias),
+        }
     }
 
     /// The number that an alias points at.

@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use modelhost_core::{Digest, EngineName, EnginePreference, ErrorCode, ModelName, VersionNumber};
+use modelhost_core::{
+    Digest, EngineName, EnginePreference, Ensemble, EnsembleStep, ErrorCode, ModelName, VersionNumber,
+};
 use modelhost_inference::Graph;
 use modelhost_registry::{GraphArtifact, Registry, Version};
 use modelhost_runtime::{Compiler, Graphs, Plugin, Runtime, Share};
 use tempfile::{NamedTempFile, TempDir, TempPath};
 
+use crate::ensemble::Pipeline;
 use crate::error::Error;
-use crate::live::LiveModel;
+use crate::live::{LiveModel, LiveModels};
 use crate::residency::{Residency, Resident};
 use crate::samples::{Sample, read_samples};
 use crate::servable::Servable;
@@ -31,11 +34,41 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    /// The version, whether it is in memory or not. There is one for each, for as long as it exists.
-    pub(crate) fn servable(self: &Arc<Self>, model: &LiveModel, version: &Version) -> Arc<Servable> {
-        let mut servables = model.servables.lock();
-        let new = || Arc::new(Servable::new(self.clone(), model, version.clone()));
-        servables.entry(version.number).or_insert_with(new).clone()
+    /// The version, whether it is in memory or not. There is one for each, for as long as it exists. An ensemble holds those
+    /// of its steps.
+    pub(crate) fn servable(
+        self: &Arc<Self>,
+        models: &LiveModels,
+        model: &LiveModel,
+        version: &Version,
+    ) -> Arc<Servable> {
+        if let Some(servable) = model.servables.lock().get(&version.number) {
+            return servable.clone();
+        }
+        // Not under the lock: a step may be another version of the same model.
+        let pipeline = version.ensemble.as_ref().map(|ensemble| self.pipeline(models, ensemble));
+        let new = Arc::new(Servable::new(self.clone(), model, version.clone(), pipeline));
+        model.servables.lock().entry(version.number).or_insert(new).clone()
+    }
+
+    /// Versions never name later ones, so that this ends.
+    fn pipeline(self: &Arc<Self>, models: &LiveModels, ensemble: &Ensemble) -> Result<Pipeline, Error> {
+        let step = |(index, step): (usize, &EnsembleStep)| {
+            let live = models.get(&step.model);
+            let record = live.as_ref().and_then(|live| live.state().record.clone());
+            let version = record.as_deref().and_then(|record| record.version(step.version));
+            match (live, version) {
+                (Some(live), Some(version)) if version.digest == step.digest => {
+                    Ok(self.servable(models, &live, version))
+                }
+                _ => {
+                    let message = format!("{} does not exist any more", ensemble.title(index));
+                    Err(Error::new(ErrorCode::Unavailable, message))
+                }
+            }
+        };
+        let steps = ensemble.steps.iter().enumerate().map(step).collect::<Result<_, _>>()?;
+        Ok(Pipeline::new(ensemble.clone(), steps, self.runtime.tensor_memory()))
     }
 
     /// Drops a version that was deleted. Requests that hold it finish.

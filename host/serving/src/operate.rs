@@ -46,15 +46,19 @@ impl ModelHost {
         name: &ModelName,
         selector: &VersionSelector,
     ) -> Result<(Version, u64), Error> {
-        let live = self.live_model(name)?;
-        let state = live.state();
-        let number = match selector {
-            VersionSelector::Deployed => state.deployed(name)?.version(),
-            VersionSelector::Number(number) => *number,
-            VersionSelector::Alias(alias) => state.alias(name, alias)?,
-        };
+        let state = self.live_model(name)?.state();
+        let number = state.selected(name, selector)?;
         let generation = state.record.as_ref().map_or(0, |record| record.generation);
         Ok((state.version(name, number)?.clone(), generation))
+    }
+
+    /// One version as it is now.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn version_now(&self, name: &ModelName, selector: &VersionSelector) -> Result<Version, Error> {
+        let state = self.live_model(name)?.state();
+        Ok(state.version(name, state.selected(name, selector)?)?.clone())
     }
 
     /// All revisions of a model's deployment, oldest first.
@@ -193,7 +197,10 @@ impl ModelHost {
     async fn load_all(&self, live: &LiveModel, traffic: &[TrafficShare]) -> Result<(), Error> {
         let state = live.state();
         for share in traffic {
-            self.loader.servable(live, state.version(&live.name, share.version)?).make_ready().await?;
+            self.loader
+                .servable(&self.live, live, state.version(&live.name, share.version)?)
+                .make_ready()
+                .await?;
         }
         Ok(())
     }
@@ -209,7 +216,7 @@ impl ModelHost {
         let version = record.as_ref().and_then(|record| record.version(number)).ok_or_else(|| {
             Error::internal(format!("deployed version {number} of {} has no record", live.name))
         })?;
-        let servable = self.loader.servable(live, version);
+        let servable = self.loader.servable(&self.live, live, version);
         live.set(record, Some(servable));
         Ok(())
     }

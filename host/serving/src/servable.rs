@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use modelhost_core::{
     Digest, EnginePreference, ErrorCode, ModelConfiguration, ModelName, Parameter, Signature,
     TensorDescription, VersionNumber,
@@ -16,6 +18,7 @@ use modelhost_runtime::{CallError, CallOptions, NamedTensors, Share};
 use serde::Serialize;
 
 use crate::admission::{Admission, Asking, Place};
+use crate::ensemble::{Pipeline, StepRequest};
 use crate::error::Error;
 use crate::estimate::Estimate;
 use crate::live::LiveModel;
@@ -42,6 +45,8 @@ pub struct Servable {
     record: Version,
     configuration: Arc<ArcSwap<ModelConfiguration>>,
     loader: Arc<Loader>,
+    /// Of an ensemble: its steps, or why it has not all of them. It never has a plugin.
+    pipeline: Option<Result<Pipeline, Error>>,
     /// Its plugin, while it is in memory.
     resident: ArcSwapOption<Resident>,
     /// Held while it is loaded, so that all who need it wait for one load. Keeps the last failure.
@@ -63,6 +68,26 @@ pub struct RequestOptions {
     pub priority: Option<u32>,
 }
 
+/// Who asks for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caller {
+    /// One who waits for it.
+    Client,
+    /// An ensemble, of which this is a step.
+    Ensemble,
+}
+
+impl Caller {
+    /// Whose fault it is where inputs do not fit the signature. What a client gives to an ensemble is checked there, against
+    /// the signatures of all steps that take it: what does not fit a step was made by another one.
+    fn misfit(self) -> ErrorCode {
+        match self {
+            Caller::Client => ErrorCode::InvalidArgument,
+            Caller::Ensemble => ErrorCode::PluginFailed,
+        }
+    }
+}
+
 /// What a version takes of the host's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryUsage {
@@ -81,18 +106,25 @@ pub struct MemoryUsage {
 }
 
 impl Servable {
-    pub(crate) fn new(loader: Arc<Loader>, live: &LiveModel, record: Version) -> Servable {
+    pub(crate) fn new(
+        loader: Arc<Loader>,
+        live: &LiveModel,
+        record: Version,
+        pipeline: Option<Result<Pipeline, Error>>,
+    ) -> Servable {
+        let admission = if pipeline.is_some() { &live.ensemble_admission } else { &live.admission };
         Servable {
             model: live.name.clone(),
             version: record.number,
             signature: Arc::new(record.signature.clone()),
-            admission: live.admission.clone(),
+            admission: admission.clone(),
             statistics: loader.statistics.of(&live.name, record.number),
             service_time: Estimate::default(),
             share: live.share.clone(),
             record,
             configuration: live.configuration.clone(),
             loader,
+            pipeline,
             resident: ArcSwapOption::empty(),
             loading: tokio::sync::Mutex::new(None),
             last_used: AtomicU64::new(0),
@@ -122,13 +154,28 @@ impl Servable {
         &self.statistics
     }
 
-    /// The digest of its component.
+    /// Its steps, where it is an ensemble.
+    ///
+    /// # Errors
+    /// Where one of them does not exist.
+    pub(crate) fn pipeline(&self) -> Result<Option<&Pipeline>, Error> {
+        match &self.pipeline {
+            None => Ok(None),
+            Some(Ok(pipeline)) => Ok(Some(pipeline)),
+            Some(Err(error)) => Err(error.clone()),
+        }
+    }
+
+    /// The digest of its component, or of what it is declared to be.
     pub fn digest(&self) -> &Digest {
         &self.record.digest
     }
 
     /// What it takes of the host's memory.
     pub fn memory_usage(&self) -> MemoryUsage {
+        if let Some(Ok(pipeline)) = &self.pipeline {
+            return pipeline.memory_usage();
+        }
         let earlier_peak = self.earlier_peak_bytes.load(Relaxed);
         let Some(resident) = self.resident.load_full() else {
             return MemoryUsage { peak_in_use_bytes: earlier_peak, ..MemoryUsage::default() };
@@ -162,10 +209,32 @@ impl Servable {
         parameters: Vec<(String, Parameter)>,
         options: RequestOptions,
     ) -> Result<NamedTensors, Error> {
+        let (answer, _) = self.infer_counted(inputs, parameters, options, Caller::Client).await;
+        answer.map_err(|error| error.about(&self.model))
+    }
+
+    /// The same for a step of an ensemble, whose error is not about the model yet, and how the time was spent. Boxed, for the
+    /// step may be an ensemble too.
+    pub(crate) fn infer_as_step(
+        self: Arc<Self>,
+        inputs: NamedTensors,
+        parameters: Vec<(String, Parameter)>,
+        options: RequestOptions,
+    ) -> BoxFuture<'static, (Result<NamedTensors, Error>, RequestTimes)> {
+        async move { self.infer_counted(inputs, parameters, options, Caller::Ensemble).await }.boxed()
+    }
+
+    async fn infer_counted(
+        self: &Arc<Self>,
+        inputs: NamedTensors,
+        parameters: Vec<(String, Parameter)>,
+        options: RequestOptions,
+        caller: Caller,
+    ) -> (Result<NamedTensors, Error>, RequestTimes) {
         let _pending = self.statistics.pending();
         let arrived = Instant::now();
         let mut times = RequestTimes::default();
-        let answer = self.answer(inputs, parameters, options, &mut times).await;
+        let answer = self.answer(inputs, parameters, options, caller, &mut times).await;
         match &answer {
             Ok(_) => self.statistics.record_success(&times),
             Err(error) => {
@@ -173,7 +242,7 @@ impl Servable {
                 self.log_failure(error);
             }
         }
-        answer
+        (answer, times)
     }
 
     async fn answer(
@@ -181,18 +250,35 @@ impl Servable {
         inputs: NamedTensors,
         parameters: Vec<(String, Parameter)>,
         options: RequestOptions,
+        caller: Caller,
         times: &mut RequestTimes,
     ) -> Result<NamedTensors, Error> {
-        TensorDescription::check_all(&self.signature.inputs, "input", &inputs).map_err(|mismatch| {
-            Error::new(ErrorCode::InvalidArgument, mismatch.to_string()).about(&self.model)
-        })?;
+        TensorDescription::check_all(&self.signature.inputs, "input", &inputs)
+            .map_err(|mismatch| Error::new(caller.misfit(), mismatch.to_string()))?;
         times.rows = rows(&self.signature, &inputs);
         let arrived = Instant::now();
         let deadline = options.timeout.and_then(|timeout| arrived.checked_add(timeout));
         let budget = options.timeout.unwrap_or(Duration::MAX);
         let priority = Priority::of_request(options.priority);
         let asking = Asking { priority: priority.0, deadline, service_time: self.service_time.get() };
-        let (place, resident) = self.enter(asking).await.map_err(|error| error.about(&self.model))?;
+        if let Some(pipeline) = self.pipeline()? {
+            // Only the outermost ensemble takes a place among ensembles: whoever holds one waits for slots of steps, and
+            // nobody with a slot waits for a place, so that none of them waits for itself.
+            let place = match caller {
+                Caller::Client => Some(self.admission.enter(asking).await?),
+                Caller::Ensemble => None,
+            };
+            times.queue = arrived.elapsed();
+            let request = StepRequest { parameters, priority: options.priority, deadline };
+            let answer = pipeline.infer(inputs, request, times).await;
+            drop(place);
+            times.request = arrived.elapsed();
+            if answer.is_ok() {
+                self.service_time.record(times.request.saturating_sub(times.queue));
+            }
+            return answer;
+        }
+        let (place, resident) = self.enter(asking).await?;
         times.queue = arrived.elapsed();
         let timeout = budget.saturating_sub(arrived.elapsed());
         let began = Instant::now();
@@ -201,7 +287,7 @@ impl Servable {
         drop(place);
         times.request = arrived.elapsed();
         self.learn(began.elapsed(), answer.as_ref().err());
-        let answer = answer.map_err(|error| Error::from(error).about(&self.model))?;
+        let answer = answer.map_err(Error::from)?;
         times.compute_input = answer.times.before_inference;
         times.queue += answer.times.queued;
         times.compute_infer = answer.times.inference;
@@ -272,6 +358,9 @@ impl Servable {
     /// # Errors
     /// Where it does not load.
     pub(crate) async fn make_ready(self: &Arc<Self>) -> Result<(), Error> {
+        if let Some(pipeline) = self.pipeline()? {
+            return pipeline.make_ready().await;
+        }
         match self.resident_now() {
             Some(_) => Ok(()),
             None => self.load(Effort::THOROUGH).await.map(|_| ()),
@@ -280,6 +369,9 @@ impl Servable {
 
     /// Whether it can answer. One that was in memory before will be again.
     pub(crate) async fn check_ready(self: &Arc<Self>) -> Result<(), Error> {
+        if let Some(pipeline) = self.pipeline()? {
+            return pipeline.check_ready().await;
+        }
         if self.was_loaded.load(Relaxed) { Ok(()) } else { self.make_ready().await.map_err(unavailable) }
     }
 
@@ -380,6 +472,9 @@ impl Servable {
 
     /// Bytes that it is expected to take once it is loaded, graphs that are loaded already not looked for.
     pub(crate) fn expected_bytes(&self) -> u64 {
+        if let Some(Ok(pipeline)) = &self.pipeline {
+            return pipeline.expected_bytes();
+        }
         self.record.compiled_size_bytes + self.record.graphs.iter().map(|graph| graph.size_bytes).sum::<u64>()
     }
 

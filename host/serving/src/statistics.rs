@@ -55,6 +55,16 @@ pub struct RequestTimes {
     pub rows: u64,
 }
 
+impl RequestTimes {
+    /// Adds how the time of a part of the request was spent.
+    pub(crate) fn add(&mut self, part: &RequestTimes) {
+        self.queue += part.queue;
+        self.compute_input += part.compute_input;
+        self.compute_infer += part.compute_infer;
+        self.compute_output += part.compute_output;
+    }
+}
+
 /// The handles of one version.
 pub struct ModelStatistics {
     labels: [String; 2],

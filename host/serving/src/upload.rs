@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use modelhost_core::{Digest, EngineChoice, EngineName, ErrorCode, Hasher, ModelName};
-use modelhost_registry::{GraphArtifact, NewVersion, Registry, Revision, TrafficShare, Version};
+use modelhost_registry::{
+    GraphArtifact, NewVersion, Registry, Revision, TrafficShare, Version, ensemble_file,
+};
 use modelhost_runtime::{
     Computation, EngineVerdict, Examination, ExaminedGraph, Graphs, NamedTensors, Plugin, Runtime, examine,
 };
@@ -111,16 +113,18 @@ impl Upload {
 }
 
 /// An upload that may become a version.
-enum Staged {
+pub(crate) enum Staged {
     /// Examined a moment ago.
     Prepared(Box<Prepared>),
     /// The same bytes are a version of another model: what was found out about them then is true of them now, and
     /// their files are there.
     Twin(Box<NewVersion>),
+    /// Declared, and found to fit together.
+    Ensemble(Box<NewVersion>),
 }
 
 /// A component that passed everything, with its files still aside.
-struct Prepared {
+pub(crate) struct Prepared {
     version: NewVersion,
     component: NamedTempFile,
     compiled: NamedTempFile,
@@ -168,6 +172,7 @@ impl ModelHost {
             samples: examined.samples.clone(),
             metadata: examined.metadata.clone(),
             compiled_size_bytes: examined.compiled_size_bytes,
+            ensemble: None,
         };
         let files =
             examined.graphs.iter().map(|graph| (graph.digest, examine::graph_file(folder.path(), graph)));
@@ -231,7 +236,7 @@ impl ModelHost {
     }
 
     /// Stores and records a prepared version, or finds the one that exists, and deploys it if asked to.
-    async fn admit(
+    pub(crate) async fn admit(
         self: Arc<Self>,
         model: ModelName,
         digest: Digest,
@@ -264,6 +269,7 @@ impl ModelHost {
         let stored = move || match staged {
             Staged::Prepared(prepared) => store_files_and_record(&registry, &key, &model, *prepared),
             Staged::Twin(version) => record_twin(&registry, &model, *version),
+            Staged::Ensemble(version) => store_ensemble_and_record(&registry, &model, *version),
         };
         tokio::task::spawn_blocking(stored).await?
     }
@@ -309,9 +315,17 @@ fn graphs_aside(runtime: &Runtime, folder: &Path, examined: &Examination) -> Res
 
 /// A version of another model, as one that is to be added.
 fn twin_of(version: Version, uploaded_by: Option<String>) -> NewVersion {
-    let Version { digest, size_bytes, signature, graphs, samples, metadata, compiled_size_bytes, .. } =
-        version;
-    NewVersion { digest, size_bytes, uploaded_by, signature, graphs, samples, metadata, compiled_size_bytes }
+    NewVersion {
+        digest: version.digest,
+        size_bytes: version.size_bytes,
+        uploaded_by,
+        signature: version.signature,
+        graphs: version.graphs,
+        samples: version.samples,
+        metadata: version.metadata,
+        compiled_size_bytes: version.compiled_size_bytes,
+        ensemble: version.ensemble,
+    }
 }
 
 /// Records a version whose files are there, and must stay there meanwhile.
@@ -323,6 +337,21 @@ fn record_twin(
     let digests = std::iter::once(version.digest).chain(version.graphs.iter().map(|graph| graph.digest));
     let reservations: Option<Vec<_>> = digests.map(|digest| registry.artifacts().reserve(&digest)).collect();
     let _reservations = reservations.ok_or_else(deleted_meanwhile)?;
+    let added = registry.add_version(model, version)?;
+    Ok((added.version, added.created))
+}
+
+/// Everything durable about an ensemble.
+fn store_ensemble_and_record(
+    registry: &Registry,
+    model: &ModelName,
+    version: NewVersion,
+) -> Result<(Version, bool), Error> {
+    let file = version
+        .ensemble
+        .as_ref()
+        .map(|ensemble| ensemble_file(version.metadata.description.as_deref(), ensemble));
+    let _reservation = file.map(|file| registry.artifacts().store_ensemble(&file)).transpose()?;
     let added = registry.add_version(model, version)?;
     Ok((added.version, added.created))
 }

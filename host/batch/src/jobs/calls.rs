@@ -211,7 +211,20 @@ impl Outcome {
             BackgroundError::Version(error) if error.code == ErrorCode::Overloaded => Outcome::Full,
             BackgroundError::Version(error) => Outcome::Host(error),
             BackgroundError::Call(call) => Outcome::of_call(call, took),
+            BackgroundError::Step { step, error } => Outcome::of(*error, took).in_step(&step),
         }
+    }
+
+    /// The same, of a step of an ensemble.
+    fn in_step(mut self, step: &str) -> Outcome {
+        match &mut self {
+            Outcome::Row(Failure { fault, .. }) | Outcome::NoMemory(fault) | Outcome::NotNow(fault) => {
+                fault.reason = format!("{step}: {}", fault.reason);
+            }
+            Outcome::Host(error) => error.message = format!("{step}: {}", error.message),
+            Outcome::Full => {}
+        }
+        self
     }
 
     fn of_call(call: CallError, took: Duration) -> Outcome {

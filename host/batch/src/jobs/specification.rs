@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 
-use modelhost_core::{ErrorCode, ModelName, Parameter, TableName, VersionNumber};
-use modelhost_serving::{Error, VersionSelector};
+use modelhost_core::{ErrorCode, ModelName, Parameter, TableName};
+use modelhost_serving::{Error, ModelReference, VersionSelector};
 use serde::{Deserialize, Serialize};
 
 use crate::datasets::DataFormat;
@@ -258,24 +258,10 @@ impl JobSpecification {
     /// # Errors
     /// A name that no model or alias can have.
     pub fn model_reference(&self) -> Result<(ModelName, VersionSelector), Error> {
-        let (name, version) = match self.model.split_once('@') {
-            Some((name, version)) => (name, Some(version)),
-            None => (self.model.as_str(), None),
-        };
-        let name = name.parse::<ModelName>().map_err(|error| invalid(format!("model: {error}")))?;
-        let selector = match version {
-            None => VersionSelector::Deployed,
-            Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-                let number = text.parse().ok().filter(|number| *number > 0);
-                let number =
-                    number.ok_or_else(|| invalid(format!("model: {text:?} is no number of a version")))?;
-                VersionSelector::Number(VersionNumber(number))
-            }
-            Some(alias) => VersionSelector::Alias(
-                alias.parse().map_err(|error| invalid(format!("model alias: {error}")))?,
-            ),
-        };
-        Ok((name, selector))
+        let reference: Result<ModelReference, _> = self.model.parse();
+        let ModelReference { model, version } =
+            reference.map_err(|error| invalid(format!("model: {error}")))?;
+        Ok((model, version))
     }
 
     /// How many rows may have failed when so many were asked about, of at most so many in the end.
@@ -301,6 +287,8 @@ pub(crate) fn invalid(message: impl Into<String>) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use modelhost_core::VersionNumber;
+
     use super::*;
 
     fn read(json: serde_json::Value) -> Result<JobSpecification, serde_json::Error> {

@@ -160,6 +160,7 @@ mod tests {
             samples: Vec::new(),
             metadata: ComponentMetadata::default(),
             compiled_size_bytes: 0,
+            ensemble: None,
         };
         registry.add_version(&"m".parse().unwrap(), version).unwrap();
     }

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::BinaryBytes;
-use modelhost_core::{Digest, ModelName, Signature, VersionNumber};
+use modelhost_core::{Digest, Ensemble, ModelName, Signature, VersionNumber};
 use modelhost_registry::Revision;
 use serde::Deserialize;
 use ureq::http::Method;
 
 use super::Session;
-use super::versions::tensors;
+use super::versions::{steps, tensors};
 use crate::client::{Answer, Upload};
 use crate::component_file;
 use crate::failure::Failure;
@@ -19,7 +19,7 @@ use crate::upload_progress::UploadProgress;
 /// What to upload, and what to do with it.
 #[derive(Debug, Args)]
 pub struct Push {
-    /// A component (.wasm), or a network (.onnx), which is put into the generic plugin
+    /// A component (.wasm), a network (.onnx), which is put into the generic plugin, or an ensemble of models (.json, .toml)
     file: PathBuf,
     /// The model that gets a new version; made if there is none of this name
     #[arg(long)]
@@ -41,6 +41,7 @@ struct Uploaded {
     digest: Digest,
     size_bytes: u64,
     signature: Signature,
+    ensemble: Option<Ensemble>,
     deployed: Option<Revision>,
 }
 
@@ -51,12 +52,12 @@ struct Uploaded {
 pub fn run(arguments: &Push, session: &Session) -> Result<(), Failure> {
     let mut upload = component_file::open(&arguments.file, &arguments.samples)?;
     let name = arguments.file.file_name().unwrap_or_default().display().to_string();
-    let progress = UploadProgress::start(&name, upload.length, "the host checks and compiles it");
+    let progress = UploadProgress::start(&name, upload.length, "the host checks it and makes it ready");
     let mut bytes = progress.watch(&mut upload.bytes);
     let sent = Upload {
         method: Method::POST,
         path: &path(arguments),
-        content_type: "application/wasm",
+        content_type: upload.content_type,
         length: upload.length,
         limit: "serving.max_upload_bytes",
     };
@@ -78,7 +79,7 @@ fn path(arguments: &Push) -> String {
 }
 
 fn describe(arguments: &Push, answer: &Answer) -> Result<String, Failure> {
-    let Uploaded { number, digest, size_bytes, signature, deployed } = answer.read()?;
+    let Uploaded { number, digest, size_bytes, signature, ensemble, deployed } = answer.read()?;
     let model = &arguments.model;
     let first = if answer.is_created {
         format!("version {number} of {model} is ready: {}, {digest}", BinaryBytes(size_bytes))
@@ -90,7 +91,8 @@ fn describe(arguments: &Push, answer: &Answer) -> Result<String, Failure> {
         None if arguments.deploy => "it is deployed already".to_owned(),
         None => format!("it answers by its number; for all requests: modelhost deploy {model} {number}"),
     };
-    Ok(format!("{first}\n{}\n{deployment}", tensors(&signature)))
+    let steps = ensemble.map(|ensemble| format!("{}\n", steps(&ensemble))).unwrap_or_default();
+    Ok(format!("{first}\n{}\n{steps}{deployment}", tensors(&signature)))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use clap::Args;
 use indicatif::BinaryBytes;
 use modelhost_core::{
-    ComponentMetadata, Digest, EngineChoice, ModelName, Signature, TensorDescription, VersionNumber,
+    ComponentMetadata, Digest, EngineChoice, Ensemble, ModelName, Signature, TensorDescription, VersionNumber,
 };
 use modelhost_registry::{Model, Version};
 
@@ -76,7 +76,7 @@ fn row(model: &Model, version: &Version) -> [String; 9] {
         BinaryBytes(version.compiled_size_bytes).to_string(),
         moment(version.created),
         version.uploaded_by.clone().unwrap_or_default(),
-        component(&version.metadata),
+        component(version),
     ]
 }
 
@@ -85,7 +85,11 @@ fn short(digest: &Digest) -> String {
     digest.hex().chars().take(12).collect()
 }
 
-fn component(metadata: &ComponentMetadata) -> String {
+fn component(version: &Version) -> String {
+    if let Some(ensemble) = &version.ensemble {
+        return format!("ensemble of {} steps", ensemble.steps.len());
+    }
+    let metadata = &version.metadata;
     let parts = [metadata.name.as_deref(), metadata.version.as_deref()];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
@@ -112,7 +116,7 @@ fn describe(answer: &Answer) -> Result<String, Failure> {
         ("compiled", BinaryBytes(version.compiled_size_bytes).to_string()),
         ("created", moment(version.created)),
         ("by", text(&version.uploaded_by)),
-        ("component", component(&version.metadata)),
+        ("component", component(&version)),
         ("description", text(description)),
         ("authors", text(authors)),
         ("licences", text(licenses)),
@@ -121,6 +125,7 @@ fn describe(answer: &Answer) -> Result<String, Failure> {
         ("commit", text(revision)),
     ]);
     let mut parts = vec![properties, tensors(&version.signature)];
+    parts.extend(version.ensemble.as_ref().map(steps));
     if !version.graphs.is_empty() {
         let rows = version.graphs.iter().map(|graph| {
             [
@@ -159,6 +164,24 @@ pub(super) fn tensors(signature: &Signature) -> String {
     let inputs = signature.inputs.iter().map(|tensor| row("input", tensor));
     let outputs = signature.outputs.iter().map(|tensor| row("output", tensor));
     table::rows(["tensor", "name", "datatype", "shape"], inputs.chain(outputs))
+}
+
+/// A table of what an ensemble calls, and who gives what to whom.
+pub(super) fn steps(ensemble: &Ensemble) -> String {
+    let rows = ensemble.steps.iter().enumerate().map(|(index, step)| {
+        let maps = |map: &std::collections::BTreeMap<String, String>, arrow: &str| {
+            let pairs: Vec<String> = map.iter().map(|(own, name)| format!("{own} {arrow} {name}")).collect();
+            pairs.join(", ")
+        };
+        [
+            (index + 1).to_string(),
+            format!("{}@{}", step.model, step.version),
+            short(&step.digest),
+            maps(&step.inputs, "<-"),
+            maps(&step.outputs, "->"),
+        ]
+    });
+    table::rows(["step", "model", "digest", "inputs", "outputs"], rows)
 }
 
 /// Deletes a version.
@@ -212,6 +235,27 @@ mod tests {
         assert_eq!(lines[1][..5], ["1", &hex[..12], "2.00", "KiB", "4.00"]);
         assert_eq!(lines[2][..4], ["3", "100", "%", "champion"]);
         assert!(lines[2].ends_with(&["2026-01-02T03:04:05Z", "income", "1.4.0"]));
+    }
+
+    #[test]
+    fn steps_are_shown_with_what_they_pass_on() {
+        let digest = Digest::of(b"component");
+        let ensemble: Ensemble = serde_json::from_value(json!({
+            "inputs": ["text"],
+            "outputs": ["label"],
+            "steps": [{
+                "model": "spam", "version": 3, "digest": digest,
+                "inputs": {"text": "text"}, "outputs": {"label": "label", "score": "p"},
+            }],
+        }))
+        .unwrap();
+        let table = steps(&ensemble);
+        let words: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+        let hex = &digest.hex()[..12];
+        assert_eq!(
+            words,
+            ["1", "spam@3", hex, "text", "<-", "text", "label", "->", "label,", "score", "->", "p"]
+        );
     }
 
     #[test]

@@ -59,6 +59,7 @@ pub fn store(registry: &Registry, content: u64) -> (NewVersion, Vec<Reservation>
         samples: Vec::new(),
         metadata: ComponentMetadata { name: Some("zwölf\n\"".into()), ..ComponentMetadata::default() },
         compiled_size_bytes: 12,
+        ensemble: None,
     };
     (new, reservations)
 }

@@ -12,6 +12,9 @@ use crate::service::Call;
 /// `<project>_<format>`, as the protocol wants it.
 const PLATFORM: &str = "modelhost_component";
 
+/// Of what is no component but a pipeline of versions; the protocol's clients know it by this name.
+const ENSEMBLE_PLATFORM: &str = "ensemble";
+
 #[derive(Serialize)]
 struct ServerMetadata {
     name: &'static str,
@@ -89,7 +92,7 @@ pub(super) async fn model(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let metadata = ModelMetadata {
         name: name.as_str(),
         versions: model.versions.iter().map(|version| version.number.to_string()).collect(),
-        platform: PLATFORM,
+        platform: if version.ensemble.is_some() { ENSEMBLE_PLATFORM } else { PLATFORM },
         inputs: &version.signature.inputs,
         outputs: &version.signature.outputs,
     };

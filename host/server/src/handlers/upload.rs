@@ -1,20 +1,28 @@
-//! `POST /v1/models/{model}/versions`: the raw component as the body, handed on chunk by chunk.
+//! `POST /v1/models/{model}/versions`: the raw component as the body, handed on chunk by chunk; or, by its content type, the
+//! declaration of an ensemble.
 
 use std::borrow::Cow;
 
-use http::header::LOCATION;
-use http::{HeaderValue, StatusCode};
-use modelhost_core::ModelName;
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use modelhost_core::{EnsembleDeclaration, ModelName};
 use modelhost_registry::Revision;
 use modelhost_serving::{UploadOptions, UploadOutcome};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::models::VersionReply;
+use super::read_json;
 use crate::error::ApiError;
 use crate::headers::author;
 use crate::reply::{Reply, json, with_generation};
 use crate::service::Call;
+
+/// Of a body that declares an ensemble.
+const ENSEMBLE_MEDIA_TYPE: &str = "application/vnd.modelhost.ensemble+json";
+
+/// Bytes of such a body.
+const MAX_DECLARATION_BYTES: u64 = 1 << 20;
 
 /// The version, and what else came of the upload. Whether it is new is said by the status, 201 or 200.
 #[derive(Serialize)]
@@ -32,17 +40,45 @@ pub(super) async fn upload(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let model = call.route.model().map_err(|error| ApiError::invalid(error.to_string()))?;
     let query = Query::parse(call.parts.uri.query().unwrap_or_default())?;
     let by = author(&call.parts.headers)?;
+    let options = UploadOptions { deploy: query.deploy, by, comment: query.comment };
+    let outcome = match is_ensemble(&call.parts.headers) {
+        true => declare(call, &model, options).await?,
+        false => receive(call, &model, options).await?,
+    };
+    call.record.version = Some(outcome.version.number);
+    let reply = upload_reply(&model, &outcome);
+    call.record.model = Some(model);
+    Ok(reply)
+}
+
+async fn receive(
+    call: &mut Call<'_>,
+    model: &ModelName,
+    options: UploadOptions,
+) -> Result<UploadOutcome, ApiError> {
     let mut upload = call.shared.host.begin_upload(model.clone(), call.body.declared()).await?;
     let idle = call.shared.settings.body_idle_timeout();
     while let Some(chunk) = call.body.chunk(|| Instant::now() + idle).await? {
         upload.write(chunk).await?;
     }
-    let options = UploadOptions { deploy: query.deploy, by, comment: query.comment };
-    let outcome = call.shared.run_to_end(async move { upload.finish(options).await }).await?;
-    call.record.version = Some(outcome.version.number);
-    let reply = upload_reply(&model, &outcome);
-    call.record.model = Some(model);
-    Ok(reply)
+    call.shared.run_to_end(async move { upload.finish(options).await }).await
+}
+
+async fn declare(
+    call: &mut Call<'_>,
+    model: &ModelName,
+    options: UploadOptions,
+) -> Result<UploadOutcome, ApiError> {
+    let declaration: EnsembleDeclaration = read_json(call, "an ensemble", MAX_DECLARATION_BYTES).await?;
+    let (host, model) = (call.shared.host.clone(), model.clone());
+    call.shared.run_to_end(async move { host.declare_ensemble(model, declaration, options).await }).await
+}
+
+/// Parameters of the type, such as `charset`, say nothing that JSON does not.
+fn is_ensemble(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case(ENSEMBLE_MEDIA_TYPE)
 }
 
 fn upload_reply(model: &ModelName, outcome: &UploadOutcome) -> Reply {
@@ -119,6 +155,16 @@ mod tests {
         );
         assert_eq!(reply.headers()["location"], "/v1/models/income/versions/3");
         assert_eq!(upload_reply(&model, &outcome(false)).status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn an_ensemble_is_told_by_its_content_type() {
+        let is_ensemble = |value: &'static str| {
+            is_ensemble(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]))
+        };
+        assert!(is_ensemble(ENSEMBLE_MEDIA_TYPE));
+        assert!(is_ensemble("Application/VND.modelhost.ensemble+json ; charset=utf-8"));
+        assert!(!is_ensemble("application/wasm") && !is_ensemble("application/json") && !is_ensemble(""));
     }
 
     #[test]
