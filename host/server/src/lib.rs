@@ -35,10 +35,14 @@
 //! - `X-Request-Id`: taken over into the log and the response where it is up to 128 printable characters, else made.
 //! - `ETag` on everything about one model is its generation; a change with `If-Match: "7"` is refused with 412
 //!   where the generation is another by now. Without `If-Match` a change is unconditional.
+//! - `Inference-Header-Content-Length` says how many bytes of a body are JSON, where binary tensors follow; 0 makes all of
+//!   the body the elements of the model's one input.
+//! - `Content-Encoding` of an inference request, and `Accept-Encoding` of every request, may be gzip, deflate or zstd.
 //! - `From` says who makes a change, for the records. It proves nothing.
 
 mod activity;
 mod body;
+mod compression;
 mod connection;
 mod error;
 mod handlers;

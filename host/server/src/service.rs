@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::body::{Body as _, Incoming};
 use modelhost_batch::Batch;
 use modelhost_serving::ModelHost;
@@ -18,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::body::{BodyBudget, RequestBody, linger};
+use crate::compression;
 use crate::error::ApiError;
 use crate::handlers;
 use crate::headers::{X_REQUEST_ID, request_id};
-use crate::reply::Reply;
+use crate::reply::{Reply, Whole};
 use crate::request_record::RequestRecord;
 use crate::routes::Route;
 use crate::settings::ServerSettings;
@@ -74,6 +74,7 @@ pub(crate) async fn answer(shared: Arc<Shared>, client: SocketAddr, request: Req
         Err(error) => (error.reply(), Some(error.message).filter(|_| record.may_tell(error.code))),
     };
     record.bytes_in = body.received();
+    compression::compress(&parts.headers, &mut reply).await;
     finish_body(body, &parts, &mut reply);
     if parts.method == Method::HEAD {
         drop_body(&mut reply);
@@ -133,7 +134,7 @@ fn finish_body(body: RequestBody, parts: &Parts, reply: &mut Reply) {
 /// A response to HEAD tells the length of the body that GET would have.
 fn drop_body(reply: &mut Reply) {
     let length = reply.body().size_hint().exact();
-    *reply.body_mut() = Either::Left(Full::new(Bytes::new()));
+    *reply.body_mut() = Either::Left(Whole::default());
     if let Some(length) = length.filter(|_| reply.status() != StatusCode::NO_CONTENT) {
         reply.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }

@@ -14,6 +14,8 @@ mod schedules;
 mod statistics;
 mod upload;
 
+pub(crate) use infer::{MAX_INLINE_BYTES, on_another_thread};
+
 use http::Method;
 use modelhost_core::{ErrorCode, ModelName};
 use modelhost_protocol::Object;

@@ -9,7 +9,7 @@ use modelhost_batch::tables::{
     Answer, Answers, Asked, LiveRequest, MAX_KEYS, Prediction, Table, TableSettings, TableVersion,
 };
 use modelhost_core::{TableKey, TableName, VersionNumber};
-use modelhost_protocol::{Bounded, InferRequest, decode_request};
+use modelhost_protocol::{Bounded, InferRequest, decode_json_request};
 use modelhost_serving::RequestOptions;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -234,7 +234,7 @@ fn decode_lookup(body: WholeBody, budget: &BodyBudget) -> Result<Lookup, ApiErro
 
 /// An inference request, of which the table's model is asked.
 fn live_request(key: &TableKey, request: &RawValue) -> Result<LiveRequest, ApiError> {
-    let decoded = decode_request(request.get().as_bytes());
+    let decoded = decode_json_request(request.get().as_bytes());
     let InferRequest { parameters, timeout, priority, inputs, .. } =
         decoded.map_err(|error| ApiError::invalid(format!("the request for key {key}: {error}")))?;
     Ok(LiveRequest { inputs, parameters, options: RequestOptions { timeout, priority } })
