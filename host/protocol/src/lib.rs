@@ -7,11 +7,13 @@
 //! Nothing is ever allocated by what a body declares, only by what it holds.
 
 mod bounded;
+mod classification;
 mod data;
 mod elements;
 mod object;
 mod parameters;
 mod request;
+mod reserved;
 mod response;
 mod sample;
 
@@ -21,8 +23,10 @@ mod malformed_tests;
 mod property_tests;
 
 pub use bounded::Bounded;
+pub use classification::{ClassificationError, classify};
 pub use object::Object;
 pub use request::{DecodeError, InferRequest, decode_request};
+pub use reserved::{InvalidParameter, Reserved, take_reserved};
 pub use response::{EncodeError, InferResponse, encode_response};
 pub use sample::decode_sample;
 

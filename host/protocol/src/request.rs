@@ -12,6 +12,7 @@ use crate::data::DataError;
 use crate::elements::parse_elements;
 use crate::object::Object;
 use crate::parameters::Parameters;
+use crate::reserved::{InvalidParameter, Reserved, take_reserved};
 use crate::shortened;
 
 /// Inputs, and outputs, of one request. No real model comes near.
@@ -57,12 +58,9 @@ pub enum DecodeError {
         /// What asked for it.
         trigger: &'static str,
     },
-    /// The parameter `timeout` is no number of microseconds.
-    #[error("parameter \"timeout\" must be a whole number of microseconds from 1 up")]
-    Timeout,
-    /// The parameter `priority` is no number of a priority.
-    #[error("parameter \"priority\" must be a whole number: 1 is the highest, 0 the default")]
-    Priority,
+    /// A reserved parameter with a value that cannot be obeyed.
+    #[error(transparent)]
+    Parameter(#[from] InvalidParameter),
     /// A datatype that the protocol does not have.
     #[error("input {input:?} has datatype {datatype:?}: expected one of {}", datatype_names())]
     UnknownDatatype {
@@ -143,8 +141,7 @@ pub fn decode_request(body: &[u8]) -> Result<InferRequest, DecodeError> {
     let Object(envelope) = serde_json::from_str::<Object<Envelope<'_>>>(text)?;
     let mut parameters = envelope.parameters.unwrap_or_default();
     refuse_binary(&mut parameters, "binary_data_output", "the parameter \"binary_data_output\"")?;
-    let timeout = parameters.take("timeout").map(microseconds).transpose()?;
-    let priority = parameters.take("priority").map(priority).transpose()?.flatten();
+    let Reserved { timeout, priority } = take_reserved(&mut parameters.0)?;
     let inputs =
         envelope.inputs.0.into_iter().map(|Object(input)| decode_input(input)).collect::<Result<_, _>>()?;
     let outputs = envelope.outputs.map(|Bounded(outputs)| outputs).unwrap_or_default();
@@ -157,21 +154,6 @@ fn refuse_binary(parameters: &mut Parameters, name: &str, trigger: &'static str)
     match parameters.take(name) {
         None | Some(Parameter::Boolean(false)) => Ok(()),
         Some(_) => Err(DecodeError::Binary { trigger }),
-    }
-}
-
-fn microseconds(parameter: Parameter) -> Result<Duration, DecodeError> {
-    match parameter {
-        Parameter::Integer(microseconds @ 1..) => Ok(Duration::from_micros(microseconds.unsigned_abs())),
-        _ => Err(DecodeError::Timeout),
-    }
-}
-
-fn priority(parameter: Parameter) -> Result<Option<u32>, DecodeError> {
-    match parameter {
-        Parameter::Integer(0) => Ok(None),
-        Parameter::Integer(priority @ 1..) => Ok(Some(u32::try_from(priority).unwrap_or(u32::MAX))),
-        _ => Err(DecodeError::Priority),
     }
 }
 
