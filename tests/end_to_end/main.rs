@@ -13,6 +13,7 @@ mod crash;
 mod datasets;
 mod engine_choice;
 mod engines;
+mod extensions;
 mod hostile;
 mod hot_update;
 mod jobs;

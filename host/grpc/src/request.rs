@@ -105,13 +105,14 @@ pub fn decode_request(message: ModelInferRequest) -> Result<InferRequest, Reques
         return Err(RequestError::RawCount { inputs: inputs.len(), raw: raw_input_contents.len() });
     };
     let parameters = parameters.into_iter().map(parameter).collect::<Result<_, _>>()?;
-    let outputs = outputs.into_iter().map(requested_output).collect();
+    let outputs = outputs.into_iter().map(requested_output).collect::<Result<_, _>>()?;
     let id = Some(id).filter(|id| !id.is_empty());
     Ok(InferRequest::new(id, parameters, inputs, outputs)?)
 }
 
-fn requested_output(output: InferRequestedOutputTensor) -> RequestedOutput {
-    RequestedOutput { name: output.name, binary: None }
+fn requested_output(output: InferRequestedOutputTensor) -> Result<RequestedOutput, RequestError> {
+    let parameters = output.parameters.into_iter().map(parameter).collect::<Result<_, _>>()?;
+    Ok(RequestedOutput::new(output.name, parameters)?)
 }
 
 fn parameter((name, value): (String, InferParameter)) -> Result<(String, Parameter), RequestError> {

@@ -8,12 +8,14 @@
 
 mod binary;
 mod bounded;
+mod classification;
 mod data;
 mod elements;
 mod object;
 mod parameters;
 mod raw;
 mod request;
+mod reserved;
 mod response;
 mod sample;
 
@@ -23,12 +25,14 @@ mod malformed_tests;
 mod property_tests;
 
 pub use bounded::Bounded;
+pub use classification::{ClassificationError, classify};
 pub use object::Object;
 pub use parameters::MAX_PARAMETERS;
 pub use raw::decode_raw_request;
 pub use request::{
     DecodeError, InferRequest, MAX_TENSORS, RequestedOutput, decode_json_request, decode_request,
 };
+pub use reserved::{InvalidParameter, Reserved, take_reserved};
 pub use response::{EncodeError, EncodedResponse, InferResponse, ResponseOutput, encode_response};
 pub use sample::decode_sample;
 

@@ -14,6 +14,7 @@ use crate::data::DataError;
 use crate::elements::parse_elements;
 use crate::object::Object;
 use crate::parameters::Parameters;
+use crate::reserved::{InvalidParameter, Reserved, take_reserved};
 use crate::shortened;
 
 /// Inputs, and outputs, of one request. No real model comes near.
@@ -47,6 +48,9 @@ pub struct RequestedOutput {
     pub name: String,
     /// Whether it is to be binary: the output parameter `binary_data`. None: as the request says for all.
     pub binary: Option<bool>,
+    /// How many of the best classes are wanted in place of the scores: the output parameter `classification`. None: the
+    /// scores.
+    pub classification: Option<u32>,
 }
 
 /// Why a body is not an inference request. Every one is the client's mistake.
@@ -136,6 +140,14 @@ pub enum DecodeError {
         /// How many.
         bytes: usize,
     },
+    /// The parameter `classification` of an output is no number of classes.
+    #[error(
+        "output {output:?} has a parameter \"classification\" that is no number of classes: expected a whole number"
+    )]
+    Classification {
+        /// The output.
+        output: String,
+    },
     /// Binary outputs where there can be none.
     #[error(
         "binary outputs are asked for: expected a request for JSON, as its answer is part of a JSON text"
@@ -147,12 +159,9 @@ pub enum DecodeError {
         /// The parameter.
         name: &'static str,
     },
-    /// The parameter `timeout` is no number of microseconds.
-    #[error("parameter \"timeout\" must be a whole number of microseconds from 1 up")]
-    Timeout,
-    /// The parameter `priority` is no number of a priority.
-    #[error("parameter \"priority\" must be a whole number: 1 is the highest, 0 the default")]
-    Priority,
+    /// A reserved parameter with a value that cannot be obeyed.
+    #[error(transparent)]
+    Parameter(#[from] InvalidParameter),
     /// A datatype that the protocol does not have.
     #[error("input {input:?} has datatype {datatype:?}: expected one of {}", datatype_names())]
     UnknownDatatype {
@@ -266,6 +275,23 @@ fn decode_json(json: &[u8], mut binary: Option<&mut BinaryData>) -> Result<Infer
     InferRequest::new(envelope.id, envelope.parameters.unwrap_or_default().0, inputs, outputs)
 }
 
+impl RequestedOutput {
+    /// An output with these parameters, in whichever form they came.
+    ///
+    /// # Errors
+    /// A parameter with a value that it cannot have.
+    pub fn new(name: String, parameters: Vec<(String, Parameter)>) -> Result<RequestedOutput, DecodeError> {
+        let mut parameters = Parameters(parameters);
+        let binary = flag(&mut parameters, "binary_data")?;
+        let classification = match parameters.take("classification") {
+            None | Some(Parameter::Integer(0)) => None,
+            Some(Parameter::Integer(count @ 1..)) => Some(u32::try_from(count).unwrap_or(u32::MAX)),
+            Some(_) => return Err(DecodeError::Classification { output: shortened(&name) }),
+        };
+        Ok(RequestedOutput { name, binary, classification })
+    }
+}
+
 impl InferRequest {
     /// A request of these parts, in whichever form they came. What the server itself answers to is taken out of the
     /// parameters, which must not repeat.
@@ -280,8 +306,7 @@ impl InferRequest {
     ) -> Result<InferRequest, DecodeError> {
         let mut parameters = Parameters(parameters);
         let binary_output = flag(&mut parameters, "binary_data_output")?.unwrap_or(false);
-        let timeout = parameters.take("timeout").map(microseconds).transpose()?;
-        let priority = parameters.take("priority").map(priority).transpose()?.flatten();
+        let Reserved { timeout, priority } = take_reserved(&mut parameters.0)?;
         Ok(InferRequest { id, parameters: parameters.0, timeout, priority, inputs, outputs, binary_output })
     }
 }
@@ -294,24 +319,8 @@ fn flag(parameters: &mut Parameters, name: &'static str) -> Result<Option<bool>,
     }
 }
 
-fn microseconds(parameter: Parameter) -> Result<Duration, DecodeError> {
-    match parameter {
-        Parameter::Integer(microseconds @ 1..) => Ok(Duration::from_micros(microseconds.unsigned_abs())),
-        _ => Err(DecodeError::Timeout),
-    }
-}
-
-fn priority(parameter: Parameter) -> Result<Option<u32>, DecodeError> {
-    match parameter {
-        Parameter::Integer(0) => Ok(None),
-        Parameter::Integer(priority @ 1..) => Ok(Some(u32::try_from(priority).unwrap_or(u32::MAX))),
-        _ => Err(DecodeError::Priority),
-    }
-}
-
 fn decode_output(output: RawOutput) -> Result<RequestedOutput, DecodeError> {
-    let binary = flag(&mut output.parameters.unwrap_or_default(), "binary_data")?;
-    Ok(RequestedOutput { name: output.name, binary })
+    RequestedOutput::new(output.name, output.parameters.unwrap_or_default().0)
 }
 
 fn decode_input(

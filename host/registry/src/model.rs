@@ -106,7 +106,7 @@ pub struct Revision {
     pub number: u64,
     /// When it was made.
     pub time: Timestamp,
-    /// Which versions answer.
+    /// Which versions answer; empty where the model was unloaded.
     pub traffic: Vec<TrafficShare>,
     /// Who made it, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,6 +120,11 @@ pub struct Revision {
 }
 
 impl Revision {
+    /// Whether it takes the model out of service: no version of it answers, under any name, until a later revision.
+    pub fn is_unloading(&self) -> bool {
+        self.traffic.is_empty()
+    }
+
     /// Whether this version answers requests under this revision.
     pub fn names(&self, version: VersionNumber) -> bool {
         self.traffic.iter().any(|share| share.version == version)

@@ -13,6 +13,9 @@
 //! | `GET /v2/models/{m}[/versions/{v}]` | model metadata |
 //! | `GET /v2/models/{m}[/versions/{v}]/ready` | 200, 503 where it cannot answer, 404 where it does not exist |
 //! | `GET /v2/models[/{m}[/versions/{v}]]/stats` | counts and times of what was loaded since the start, as in Triton |
+//! | `GET /v2/models/{m}[/versions/{v}]/config` | how it is served, as Triton's model configuration |
+//! | `POST /v2/repository/index`, `…/models/{m}/load`, `…/models/{m}/unload` | what answers; out of service and back |
+//! | `GET`, `POST /v2/trace/setting`, `/v2/models/{m}/trace/setting`, `/v2/logging` | what is traced and logged |
 //! | `POST /v2/models/{m}[/versions/{v}]/infer` | inference; `{v}` is a number or an alias |
 //! | `POST /v1/models/{m}/versions[?deploy=true&comment=…]` | upload: the body is the component; 201, or 200 where the same bytes exist |
 //! | `GET /v1/models`, `/v1/models/{m}`, `…/versions`, `…/versions/{v}`, `…/revisions`, `…/deployment` | what there is |
@@ -47,6 +50,7 @@ mod connection;
 mod error;
 mod handlers;
 mod headers;
+mod log_control;
 mod reply;
 mod request_record;
 mod routes;
@@ -55,5 +59,6 @@ mod service;
 mod settings;
 mod telemetry;
 
+pub use log_control::{LogControl, LogState, LogTime};
 pub use server::{BoundServer, Server, ServerError, Stopped};
 pub use settings::{InvalidSetting, ServerSettings};

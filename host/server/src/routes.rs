@@ -33,6 +33,12 @@ pub(crate) enum Endpoint {
     Alias,
     Configuration,
     Statistics,
+    ModelConfig,
+    RepositoryIndex,
+    RepositoryLoad,
+    RepositoryUnload,
+    TraceSetting,
+    Logging,
     Datasets,
     Dataset,
     DatasetVersions,
@@ -89,6 +95,12 @@ impl Endpoint {
             Endpoint::Alias => "/v1/models/{model}/aliases/{alias}",
             Endpoint::Configuration => "/v1/models/{model}/configuration",
             Endpoint::Statistics => "/v2/models/{model}/stats",
+            Endpoint::ModelConfig => "/v2/models/{model}/config",
+            Endpoint::RepositoryIndex => "/v2/repository/index",
+            Endpoint::RepositoryLoad => "/v2/repository/models/{model}/load",
+            Endpoint::RepositoryUnload => "/v2/repository/models/{model}/unload",
+            Endpoint::TraceSetting => "/v2/trace/setting",
+            Endpoint::Logging => "/v2/logging",
             Endpoint::Datasets => "/v1/datasets",
             Endpoint::Dataset => "/v1/datasets/{dataset}",
             Endpoint::DatasetVersions => "/v1/datasets/{dataset}/versions",
@@ -124,6 +136,9 @@ impl Endpoint {
         match self {
             Endpoint::Infer
             | Endpoint::Rollback
+            | Endpoint::RepositoryIndex
+            | Endpoint::RepositoryLoad
+            | Endpoint::RepositoryUnload
             | Endpoint::JobPause
             | Endpoint::JobResume
             | Endpoint::JobCancel
@@ -133,6 +148,8 @@ impl Endpoint {
             | Endpoint::ScheduleRun => "POST",
             Endpoint::Schedule | Endpoint::PredictionTable => "GET, HEAD, PUT, DELETE",
             Endpoint::Versions
+            | Endpoint::TraceSetting
+            | Endpoint::Logging
             | Endpoint::Jobs
             | Endpoint::PredictionVersions
             | Endpoint::PredictionRollback
@@ -211,6 +228,25 @@ impl<'path> Route<'path> {
             ["v2", "models", model, "versions", version, "stats"] => {
                 (Endpoint::Statistics, Some(model), Some(version))
             }
+            ["v2", "models", model, "config"] => (Endpoint::ModelConfig, Some(model), None),
+            ["v2", "models", model, "versions", version, "config"] => {
+                (Endpoint::ModelConfig, Some(model), Some(version))
+            }
+            // There is one repository, whatever a client calls it.
+            ["v2", "repository", "index"] | ["v2", "repository", _, "index"] => {
+                (Endpoint::RepositoryIndex, None, None)
+            }
+            ["v2", "repository", "models", model, "load"]
+            | ["v2", "repository", _, "models", model, "load"] => {
+                (Endpoint::RepositoryLoad, Some(model), None)
+            }
+            ["v2", "repository", "models", model, "unload"]
+            | ["v2", "repository", _, "models", model, "unload"] => {
+                (Endpoint::RepositoryUnload, Some(model), None)
+            }
+            ["v2", "trace", "setting"] => (Endpoint::TraceSetting, None, None),
+            ["v2", "models", model, "trace", "setting"] => (Endpoint::TraceSetting, Some(model), None),
+            ["v2", "logging"] => (Endpoint::Logging, None, None),
             ["v1", "models", model, "aliases", alias] => (Endpoint::Alias, Some(model), Some(alias)),
             ["v1", "datasets"] => (Endpoint::Datasets, None, None),
             ["v1", "datasets", name] => (Endpoint::Dataset, Some(name), None),
@@ -385,6 +421,17 @@ mod tests {
             ("/v1/predictions/t/lookup", Endpoint::PredictionLookup),
             ("/v1/predictions/t/a%2Fb", Endpoint::Prediction),
             ("/v1/predictions/t/", Endpoint::Prediction),
+            ("/v2/models/m/config", Endpoint::ModelConfig),
+            ("/v2/models/m/versions/1/config", Endpoint::ModelConfig),
+            ("/v2/repository/index", Endpoint::RepositoryIndex),
+            ("/v2/repository/here/index", Endpoint::RepositoryIndex),
+            ("/v2/repository/models/m/load", Endpoint::RepositoryLoad),
+            ("/v2/repository/here/models/m/load", Endpoint::RepositoryLoad),
+            ("/v2/repository/models/m/unload", Endpoint::RepositoryUnload),
+            ("/v2/repository/here/models/m/unload", Endpoint::RepositoryUnload),
+            ("/v2/trace/setting", Endpoint::TraceSetting),
+            ("/v2/models/m/trace/setting", Endpoint::TraceSetting),
+            ("/v2/logging", Endpoint::Logging),
             ("/v2/models/m/stats", Endpoint::Statistics),
             ("/v2/models/m/versions/1/stats", Endpoint::Statistics),
         ];

@@ -21,6 +21,7 @@ use crate::compression;
 use crate::error::ApiError;
 use crate::handlers;
 use crate::headers::{X_REQUEST_ID, request_id};
+use crate::log_control::LogControl;
 use crate::reply::{Reply, Whole};
 use crate::request_record::RequestRecord;
 use crate::routes::Route;
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) settings: ServerSettings,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) budget: BodyBudget,
+    pub(crate) log: Arc<dyn LogControl>,
     /// Told when no more requests are taken: what has no end of its own ends then.
     pub(crate) stopping: CancellationToken,
     /// Changes that must run to their end, whether or not their client still waits.

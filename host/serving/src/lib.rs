@@ -18,6 +18,8 @@ mod loader;
 mod made_up;
 mod operate;
 mod operating_system;
+mod repository;
+mod request_traces;
 mod residency;
 mod samples;
 mod servable;
@@ -30,6 +32,7 @@ mod verdicts;
 mod warm_up;
 
 pub use background::{BackgroundError, VersionHold};
+pub use configure::Scheduled;
 pub use error::Error;
 pub use host::ModelHost;
 pub use live::VersionSelector;
@@ -40,8 +43,12 @@ pub use modelhost_runtime::{
     PredictionTables,
 };
 pub use operate::Authorship;
+pub use repository::{IndexEntry, VersionState};
+pub use request_traces::{TraceChange, TraceLevel, TraceSettings};
 pub use servable::{MemoryUsage, RequestOptions, Servable};
 pub use settings::{ServingSettings, Settings};
 pub use statistics::ModelStatistics;
-pub use totals::{InferenceStatistics, MemoryOfKind, Timed, VersionStatistics};
+pub use totals::{
+    BatchStatistics, InferenceStatistics, MemoryOfKind, ResponseStatistics, Timed, VersionStatistics,
+};
 pub use upload::{Upload, UploadOptions, UploadOutcome};

@@ -13,6 +13,7 @@ use tempfile::{NamedTempFile, TempDir, TempPath};
 
 use crate::error::Error;
 use crate::live::LiveModel;
+use crate::request_traces::RequestTraces;
 use crate::residency::{Residency, Resident};
 use crate::samples::{Sample, read_samples};
 use crate::servable::Servable;
@@ -28,6 +29,7 @@ pub(crate) struct Loader {
     pub(crate) statistics: Statistics,
     pub(crate) residency: Residency,
     pub(crate) verdicts: Verdicts,
+    pub(crate) traces: RequestTraces,
 }
 
 impl Loader {

@@ -164,10 +164,16 @@ impl Servable {
     ) -> Result<NamedTensors, Error> {
         let _pending = self.statistics.pending();
         let arrived = Instant::now();
+        let trace = self.loader.traces.sample(&self.model);
         let mut times = RequestTimes::default();
         let answer = self.answer(inputs, parameters, options, &mut times).await;
         match &answer {
-            Ok(_) => self.statistics.record_success(&times),
+            Ok(_) => {
+                self.statistics.record_success(&times);
+                if let Some(trace) = trace {
+                    trace.write(&self.model, self.version, &times);
+                }
+            }
             Err(error) => {
                 self.statistics.record_failure(error.code, arrived.elapsed());
                 self.log_failure(error);
@@ -194,6 +200,7 @@ impl Servable {
         let asking = Asking { priority: priority.0, deadline, service_time: self.service_time.get() };
         let (place, resident) = self.enter(asking).await.map_err(|error| error.about(&self.model))?;
         times.queue = arrived.elapsed();
+        times.admission = times.queue;
         let timeout = budget.saturating_sub(arrived.elapsed());
         let began = Instant::now();
         let options = CallOptions { timeout, priority };
@@ -366,6 +373,17 @@ impl Servable {
         let servable = self.clone();
         // What has to go for it is dropped, which blocks; nobody has to wait for that.
         tokio::task::spawn_blocking(move || servable.loader.residency.admit(&servable));
+    }
+
+    /// Why it did not load the last time; nothing where it did, or is being loaded now.
+    pub(crate) fn last_failure(&self) -> Option<Error> {
+        let last_failure = self.loading.try_lock().ok()?;
+        last_failure.as_ref().map(|(_, error)| error.clone())
+    }
+
+    /// Whether somebody loads it now.
+    pub(crate) fn is_loading(&self) -> bool {
+        !self.is_loaded() && self.loading.try_lock().is_err()
     }
 
     /// Whether its plugin is in memory.

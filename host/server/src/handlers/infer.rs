@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use modelhost_core::{Signature, Tensor};
 use modelhost_protocol::{
-    EncodedResponse, InferRequest, InferResponse, RequestedOutput, ResponseOutput, decode_raw_request,
-    decode_request, encode_response,
+    EncodedResponse, InferRequest, InferResponse, RequestedOutput, ResponseOutput, classify,
+    decode_raw_request, decode_request, encode_response,
 };
 use modelhost_serving::{RequestOptions, Servable};
 
@@ -89,7 +89,8 @@ async fn predict(
     let outputs = servable.infer(inputs, parameters, RequestOptions { timeout, priority }).await;
     let answered = Instant::now();
     stages.predict.observe((answered - started).as_secs_f64());
-    let answer = Answer { servable: Arc::clone(servable), id, outputs: outputs?, requested, binary_output };
+    let outputs = classified(outputs?, &requested, servable.signature())?;
+    let answer = Answer { servable: Arc::clone(servable), id, outputs, requested, binary_output };
     let encoded = answer.encode().await?;
     stages.postprocess.observe(answered.elapsed().as_secs_f64());
     Ok(reply(encoded))
@@ -168,6 +169,21 @@ fn unknown_output(name: &str, signature: &Signature) -> ApiError {
     ApiError::invalid(format!("output {name:?} is not known: expected {}", known.join(", ")))
 }
 
+/// The outputs with classes in place of scores where that is asked for.
+fn classified(
+    mut outputs: Vec<(String, Tensor)>,
+    requested: &[RequestedOutput],
+    signature: &Signature,
+) -> Result<Vec<(String, Tensor)>, ApiError> {
+    for RequestedOutput { name, classification, .. } in requested {
+        let Some(count) = *classification else { continue };
+        let Some((_, tensor)) = outputs.iter_mut().find(|(known, _)| known == name) else { continue };
+        *tensor = classify(tensor, count, signature.has_batch_dimension())
+            .map_err(|error| ApiError::invalid(format!("output {name:?} cannot be classified: {error}")))?;
+    }
+    Ok(outputs)
+}
+
 /// The outputs that were asked for in that order; all of them where none was.
 fn select<'a>(
     outputs: &'a [(String, Tensor)],
@@ -202,7 +218,10 @@ mod tests {
     }
 
     fn names(names: &[&str]) -> Vec<RequestedOutput> {
-        names.iter().map(|name| RequestedOutput { name: (*name).to_owned(), binary: None }).collect()
+        names
+            .iter()
+            .map(|name| RequestedOutput { name: (*name).to_owned(), binary: None, classification: None })
+            .collect()
     }
 
     #[test]
@@ -233,7 +252,7 @@ mod tests {
         let tensor = Tensor::new(Datatype::Int8, vec![1], vec![1].into()).unwrap();
         let outputs = ["a", "b", "c"].map(|name| (name.to_owned(), tensor.clone()));
         let requested = [("c", Some(false)), ("a", None), ("b", Some(true))]
-            .map(|(name, binary)| RequestedOutput { name: name.to_owned(), binary });
+            .map(|(name, binary)| RequestedOutput { name: name.to_owned(), binary, classification: None });
         let binary = |requested: &[RequestedOutput], all| -> Vec<bool> {
             select(&outputs, requested, all).iter().map(|output| output.is_binary).collect()
         };

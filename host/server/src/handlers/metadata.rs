@@ -9,15 +9,27 @@ use crate::error::ApiError;
 use crate::reply::{Reply, json};
 use crate::service::Call;
 
+/// The optional parts of the protocol that work, each under the name that Triton gave it.
+const EXTENSIONS: &[&str] = &[
+    "model_configuration",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+    "trace",
+    "logging",
+];
+
 /// `<project>_<format>`, as the protocol wants it.
-const PLATFORM: &str = "modelhost_component";
+pub(super) const PLATFORM: &str = "modelhost_component";
 
 #[derive(Serialize)]
 struct ServerMetadata {
     name: &'static str,
     version: &'static str,
     /// Optional parts of the protocol that are there.
-    extensions: [&'static str; 1],
+    extensions: &'static [&'static str],
 }
 
 #[derive(Serialize)]
@@ -48,7 +60,7 @@ struct ModelMetadata<'a> {
 /// `GET /v2`.
 pub(super) fn server() -> Reply {
     let metadata =
-        ServerMetadata { name: "modelhost", version: env!("CARGO_PKG_VERSION"), extensions: ["statistics"] };
+        ServerMetadata { name: "modelhost", version: env!("CARGO_PKG_VERSION"), extensions: EXTENSIONS };
     json(StatusCode::OK, &metadata)
 }
 
@@ -84,6 +96,7 @@ pub(super) async fn model_ready(call: &mut Call<'_>) -> Result<Reply, ApiError> 
 pub(super) async fn model(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let name = model_name(call)?;
     let selector = version_selector(call)?;
+    call.shared.host.check_loaded(&name)?;
     let (version, _) = call.shared.host.version(&name, &selector).await?;
     let model = call.shared.host.model(&name).await?;
     let metadata = ModelMetadata {

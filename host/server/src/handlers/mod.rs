@@ -6,12 +6,16 @@ mod datasets;
 mod deployments;
 mod infer;
 mod jobs;
+mod logging;
 mod metadata;
+mod model_config;
 mod models;
 mod observe;
 mod predictions;
+mod repository;
 mod schedules;
 mod statistics;
+mod trace;
 mod upload;
 
 pub(crate) use infer::{MAX_INLINE_BYTES, on_another_thread};
@@ -60,6 +64,14 @@ pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
         (Endpoint::Configuration, &Method::PUT) => configuration::configure(call).await,
         (Endpoint::Configuration, _) => configuration::configuration(call).await,
         (Endpoint::Statistics, _) => statistics::statistics(call).await,
+        (Endpoint::ModelConfig, _) => model_config::config(call).await,
+        (Endpoint::RepositoryIndex, _) => repository::index(call).await,
+        (Endpoint::RepositoryLoad, _) => repository::load(call).await,
+        (Endpoint::RepositoryUnload, _) => repository::unload(call).await,
+        (Endpoint::TraceSetting, &Method::POST) => trace::change(call).await,
+        (Endpoint::TraceSetting, _) => trace::settings(call),
+        (Endpoint::Logging, &Method::POST) => logging::change(call).await,
+        (Endpoint::Logging, _) => Ok(logging::settings(call)),
         (Endpoint::Datasets, _) => datasets::list(call).await,
         (Endpoint::Dataset, _) => datasets::dataset(call).await,
         (Endpoint::DatasetVersions, &Method::PUT) => dataset_upload::upload(call).await,
