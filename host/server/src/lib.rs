@@ -14,6 +14,8 @@
 //! | `GET /v2/models/{m}[/versions/{v}]/ready` | 200, 503 where it cannot answer, 404 where it does not exist |
 //! | `GET /v2/models[/{m}[/versions/{v}]]/stats` | counts and times of what was loaded since the start, as in Triton |
 //! | `POST /v2/models/{m}[/versions/{v}]/infer` | inference; `{v}` is a number or an alias |
+//! | `POST /v2/models/{m}[/versions/{v}]/generate`, `…/generate_stream` | inputs and outputs as plain fields; as server-sent events |
+//! | `POST /v1/completions`, `/v1/chat/completions`, `/v1/embeddings` | as OpenAI's API, of models that declare the task |
 //! | `POST /v1/models/{m}/versions[?deploy=true&comment=…]` | upload: the body is the component; 201, or 200 where the same bytes exist |
 //! | `GET /v1/models`, `/v1/models/{m}`, `…/versions`, `…/versions/{v}`, `…/revisions`, `…/deployment` | what there is |
 //! | `PUT /v1/models/{m}/deployment` | `{"traffic":[{"version":3,"percent":100}],"comment":"why"}` |
@@ -28,7 +30,7 @@
 //! | `GET`, `PUT`, `DELETE /v1/schedules/{s}`, `GET /v1/schedules`, `…/{s}/runs` | jobs that start at their times, and their last runs |
 //! | `POST /v1/schedules/{s}/pause`, `…/resume`, `…/run` | what an operator does with one; `run` begins a run now, 409 while one is under way |
 //!
-//! Every GET may be a HEAD. An error is always `{"error":"one sentence"}`.
+//! Every GET may be a HEAD. An error is always `{"error":"one sentence"}`, but under the addresses of OpenAI's API an object as there.
 //!
 //! # Headers
 //!
@@ -41,6 +43,7 @@ mod activity;
 mod body;
 mod connection;
 mod error;
+mod events;
 mod handlers;
 mod headers;
 mod reply;

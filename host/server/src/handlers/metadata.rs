@@ -17,7 +17,7 @@ struct ServerMetadata {
     name: &'static str,
     version: &'static str,
     /// Optional parts of the protocol that are there.
-    extensions: [&'static str; 1],
+    extensions: [&'static str; 2],
 }
 
 #[derive(Serialize)]
@@ -47,8 +47,11 @@ struct ModelMetadata<'a> {
 
 /// `GET /v2`.
 pub(super) fn server() -> Reply {
-    let metadata =
-        ServerMetadata { name: "modelhost", version: env!("CARGO_PKG_VERSION"), extensions: ["statistics"] };
+    let metadata = ServerMetadata {
+        name: "modelhost",
+        version: env!("CARGO_PKG_VERSION"),
+        extensions: ["generate", "statistics"],
+    };
     json(StatusCode::OK, &metadata)
 }
 
