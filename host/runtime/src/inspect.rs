@@ -281,6 +281,18 @@ mod tests {
     }
 
     #[test]
+    fn tasks_are_names() {
+        let section = |name: &'static str| CustomSection { name: name.into(), data: b"1".as_slice().into() };
+        let mut component = Component::new();
+        component
+            .section(&section("modelhost:task/chat"))
+            .section(&section("modelhost:task/text-generation"));
+        let tasks = outline(&component.finish()).unwrap().tasks;
+        let names: Vec<String> = tasks.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["chat", "text-generation"]);
+    }
+
+    #[test]
     fn samples_are_few_small_and_named() {
         let with =
             |name: &str, data: &[u8]| outline(&add_sample_section(EMPTY_COMPONENT.to_vec(), name, data));

@@ -180,6 +180,7 @@ fn output_field(mut output: Value) -> Option<(String, Value)> {
 #[cfg(test)]
 mod tests {
     use modelhost_core::Datatype;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -241,6 +242,46 @@ mod tests {
         ] {
             let sentence = map(fields.clone()).unwrap_err();
             assert!(sentence.contains(said), "{fields}: {sentence}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let names = prop_oneof![
+            Just("text_input".to_owned()),
+            Just("ids".to_owned()),
+            Just("scale".to_owned()),
+            Just("parameters".to_owned()),
+            Just("id".to_owned()),
+            Just("timeout".to_owned()),
+            ".{0,4}",
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 64, 6, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                proptest::collection::hash_map(names.clone(), inner, 0..6)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_fields_are_a_request_or_refused(fields in proptest::collection::vec(any_json(), 1..8)) {
+            let names = ["text_input", "ids", "scale", "parameters", "id", "timeout", "priority", "x"];
+            let fields: Map<String, Value> = names.map(str::to_owned).into_iter().zip(fields).collect();
+            if let Ok(request) = infer_request(fields, &signature()) {
+                for (name, tensor) in &request.inputs {
+                    let known = signature().inputs.into_iter().find(|input| input.name == *name).unwrap();
+                    prop_assert_eq!(known.datatype, tensor.datatype());
+                }
+            }
         }
     }
 
