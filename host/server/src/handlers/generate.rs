@@ -101,6 +101,10 @@ impl Mapped<'_> {
 
     fn add(&mut self, name: String, value: Value) -> Result<(), ApiError> {
         if let Some(description) = self.description(&name) {
+            if value.as_array().is_some_and(|elements| elements.iter().any(Value::is_array)) {
+                let message = format!("input {name:?} is a list of lists: send it to infer, with its shape");
+                return Err(ApiError::invalid(message));
+            }
             let shape = shape(&description.shape, &value);
             let data = if value.is_array() { value } else { json!([value]) };
             let datatype = description.datatype.to_string();
