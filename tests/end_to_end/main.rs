@@ -30,4 +30,5 @@ mod records;
 mod restart;
 mod samples;
 mod schedules;
+mod streaming;
 mod uploads;

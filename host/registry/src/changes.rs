@@ -340,6 +340,7 @@ fn number_version(number: VersionNumber, new: NewVersion) -> Version {
         signature: new.signature,
         graphs: new.graphs,
         samples: new.samples,
+        capabilities: new.capabilities,
         metadata: new.metadata,
         compiled_size_bytes: new.compiled_size_bytes,
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use modelhost_core::{
-    AliasName, ComponentMetadata, Digest, EngineChoice, GraphDescription, ModelConfiguration, ModelName,
-    SampleSection, Signature, VersionNumber,
+    AliasName, Capabilities, ComponentMetadata, Digest, EngineChoice, GraphDescription, ModelConfiguration,
+    ModelName, SampleSection, Signature, VersionNumber,
 };
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,9 @@ pub struct Version {
     /// The requests that it brings along, which warm it up whenever it is loaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<SampleSection>,
+    /// What it can do beside answering one request with one response. Nothing in records of hosts that did not ask.
+    #[serde(default, skip_serializing_if = "Capabilities::is_empty")]
+    pub capabilities: Capabilities,
     /// What its author says about it.
     pub metadata: ComponentMetadata,
     /// Of the machine code that was made of it at upload, in bytes.
@@ -78,6 +81,8 @@ pub struct NewVersion {
     pub graphs: Vec<GraphArtifact>,
     /// The requests that it brings along.
     pub samples: Vec<SampleSection>,
+    /// What it can do beside answering one request with one response.
+    pub capabilities: Capabilities,
     /// What its author says about it.
     pub metadata: ComponentMetadata,
     /// Of the machine code that was made of it, in bytes.

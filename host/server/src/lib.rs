@@ -17,6 +17,8 @@
 //! | `POST /v2/repository/index`, `…/models/{m}/load`, `…/models/{m}/unload` | what answers; out of service and back |
 //! | `GET`, `POST /v2/trace/setting`, `/v2/models/{m}/trace/setting`, `/v2/logging` | what is traced and logged |
 //! | `POST /v2/models/{m}[/versions/{v}]/infer` | inference; `{v}` is a number or an alias |
+//! | `POST /v2/models/{m}[/versions/{v}]/generate`, `…/generate_stream` | inputs and outputs as plain fields; as server-sent events |
+//! | `POST /v1/completions`, `/v1/chat/completions`, `/v1/embeddings` | as OpenAI's API, of models that declare the task |
 //! | `POST /v1/models/{m}/versions[?deploy=true&comment=…]` | upload: the body is the component; 201, or 200 where the same bytes exist |
 //! | `GET /v1/models`, `/v1/models/{m}`, `…/versions`, `…/versions/{v}`, `…/revisions`, `…/deployment` | what there is |
 //! | `PUT /v1/models/{m}/deployment` | `{"traffic":[{"version":3,"percent":100}],"comment":"why"}` |
@@ -31,7 +33,7 @@
 //! | `GET`, `PUT`, `DELETE /v1/schedules/{s}`, `GET /v1/schedules`, `…/{s}/runs` | jobs that start at their times, and their last runs |
 //! | `POST /v1/schedules/{s}/pause`, `…/resume`, `…/run` | what an operator does with one; `run` begins a run now, 409 while one is under way |
 //!
-//! Every GET may be a HEAD. An error is always `{"error":"one sentence"}`.
+//! Every GET may be a HEAD. An error is always `{"error":"one sentence"}`, but under the addresses of OpenAI's API an object as there.
 //!
 //! # Headers
 //!
@@ -48,6 +50,7 @@ mod body;
 mod compression;
 mod connection;
 mod error;
+mod events;
 mod handlers;
 mod headers;
 mod log_control;

@@ -23,6 +23,11 @@ pub(crate) enum Endpoint {
     ModelMetadata,
     ModelReady,
     Infer,
+    Generate,
+    GenerateStream,
+    Completions,
+    ChatCompletions,
+    Embeddings,
     Models,
     Model,
     Versions,
@@ -85,6 +90,11 @@ impl Endpoint {
             Endpoint::ModelMetadata => "/v2/models/{model}",
             Endpoint::ModelReady => "/v2/models/{model}/ready",
             Endpoint::Infer => "/v2/models/{model}/infer",
+            Endpoint::Generate => "/v2/models/{model}/generate",
+            Endpoint::GenerateStream => "/v2/models/{model}/generate_stream",
+            Endpoint::Completions => "/v1/completions",
+            Endpoint::ChatCompletions => "/v1/chat/completions",
+            Endpoint::Embeddings => "/v1/embeddings",
             Endpoint::Models => "/v1/models",
             Endpoint::Model => "/v1/models/{model}",
             Endpoint::Versions => "/v1/models/{model}/versions",
@@ -135,6 +145,11 @@ impl Endpoint {
     pub(crate) const fn allow(self) -> &'static str {
         match self {
             Endpoint::Infer
+            | Endpoint::Generate
+            | Endpoint::GenerateStream
+            | Endpoint::Completions
+            | Endpoint::ChatCompletions
+            | Endpoint::Embeddings
             | Endpoint::Rollback
             | Endpoint::RepositoryIndex
             | Endpoint::RepositoryLoad
@@ -160,6 +175,11 @@ impl Endpoint {
             Endpoint::Alias => "PUT, DELETE",
             _ => "GET, HEAD",
         }
+    }
+
+    /// Whether its errors look as in OpenAI's API.
+    pub(crate) const fn is_openai(self) -> bool {
+        matches!(self, Endpoint::Completions | Endpoint::ChatCompletions | Endpoint::Embeddings)
     }
 
     /// Whether it answers this method.
@@ -214,6 +234,17 @@ impl<'path> Route<'path> {
             ["v2", "models", model, "versions", version, "infer"] => {
                 (Endpoint::Infer, Some(model), Some(version))
             }
+            ["v2", "models", model, "generate"] => (Endpoint::Generate, Some(model), None),
+            ["v2", "models", model, "generate_stream"] => (Endpoint::GenerateStream, Some(model), None),
+            ["v2", "models", model, "versions", version, "generate"] => {
+                (Endpoint::Generate, Some(model), Some(version))
+            }
+            ["v2", "models", model, "versions", version, "generate_stream"] => {
+                (Endpoint::GenerateStream, Some(model), Some(version))
+            }
+            ["v1", "completions"] => (Endpoint::Completions, None, None),
+            ["v1", "chat", "completions"] => (Endpoint::ChatCompletions, None, None),
+            ["v1", "embeddings"] => (Endpoint::Embeddings, None, None),
             ["v1", "models"] => (Endpoint::Models, None, None),
             ["v1", "models", model] => (Endpoint::Model, Some(model), None),
             ["v1", "models", model, "versions"] => (Endpoint::Versions, Some(model), None),

@@ -73,7 +73,10 @@ pub(crate) async fn answer(shared: Arc<Shared>, client: SocketAddr, request: Req
     let outcome = dispatch(&shared, &parts, &mut body, &mut record).await;
     let (mut reply, failure) = match outcome {
         Ok(reply) => (reply, None),
-        Err(error) => (error.reply(), Some(error.message).filter(|_| record.may_tell(error.code))),
+        Err(error) => (
+            if record.endpoint.is_openai() { error.openai_reply() } else { error.reply() },
+            Some(error.message).filter(|_| record.may_tell(error.code)),
+        ),
     };
     record.bytes_in = body.received();
     compression::compress(&parts.headers, &mut reply).await;

@@ -26,6 +26,8 @@ mod servable;
 mod settings;
 mod statistics;
 mod statistics_report;
+mod stream;
+mod tasks;
 mod totals;
 mod upload;
 mod verdicts;
@@ -48,6 +50,8 @@ pub use request_traces::{TraceChange, TraceLevel, TraceSettings};
 pub use servable::{MemoryUsage, RequestOptions, Servable};
 pub use settings::{ServingSettings, Settings};
 pub use statistics::ModelStatistics;
+pub use stream::Responses;
+pub use tasks::Task;
 pub use totals::{
     BatchStatistics, InferenceStatistics, MemoryOfKind, ResponseStatistics, Timed, VersionStatistics,
 };

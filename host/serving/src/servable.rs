@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use modelhost_core::{
-    Digest, EnginePreference, ErrorCode, ModelConfiguration, ModelName, Parameter, Signature,
+    Capabilities, Digest, EnginePreference, ErrorCode, ModelConfiguration, ModelName, Parameter, Signature,
     TensorDescription, VersionNumber,
 };
 use modelhost_inference::Priority;
 use modelhost_registry::Version;
-use modelhost_runtime::{CallError, CallOptions, NamedTensors, Share};
+use modelhost_runtime::{Answer, CallError, CallOptions, NamedTensors, Share, Streamed};
 use serde::Serialize;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::admission::{Admission, Asking, Place};
 use crate::error::Error;
@@ -23,6 +24,8 @@ use crate::loader::Loader;
 use crate::operate::finish;
 use crate::residency::Resident;
 use crate::statistics::{ModelStatistics, RequestTimes};
+use crate::stream::Responses;
+use crate::tasks::embedding;
 use crate::warm_up::Effort;
 
 /// A version that does not load is not tried again for this long: each attempt may compile it.
@@ -152,6 +155,16 @@ impl Servable {
         self.admission.check().map_err(|error| error.about(&self.model))
     }
 
+    /// What it can do beside answering one request with one response.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.record.capabilities
+    }
+
+    /// The output that holds a row of numbers for each text, of a model for [`Task::FeatureExtraction`](crate::Task).
+    pub fn embedding_output(&self) -> Option<&TensorDescription> {
+        embedding(&self.signature)
+    }
+
     /// Answers one request, in the order of the signature's outputs. Dropping the future ends the request.
     ///
     /// # Errors
@@ -162,11 +175,51 @@ impl Servable {
         parameters: Vec<(String, Parameter)>,
         options: RequestOptions,
     ) -> Result<NamedTensors, Error> {
+        self.counted(inputs, options, |resident, inputs, options| async move {
+            let answer = resident.plugin.predict(&self.signature, inputs, parameters, options).await?;
+            let Answer { outputs, times, executions } = answer;
+            Ok((outputs, Streamed { times, waited: Duration::ZERO, executions }))
+        })
+        .await
+    }
+
+    /// Answers one request with as many responses as its plugin likes; with one, where it does not stream. The request
+    /// is one in every count, and all of it has the time that any request has.
+    ///
+    /// Must be called within a Tokio runtime, where the call goes on by itself.
+    pub fn infer_stream(
+        self: &Arc<Self>,
+        inputs: NamedTensors,
+        parameters: Vec<(String, Parameter)>,
+        options: RequestOptions,
+    ) -> Responses {
+        let (sender, receiver) = self.loader.runtime.response_channel(&self.signature);
+        let servable = self.clone();
+        let call = tokio::spawn(async move {
+            let stream = |resident: Arc<Resident>, inputs, options| async move {
+                let streamed = resident.plugin.predict_stream(inputs, parameters, options, sender).await?;
+                Ok(((), streamed))
+            };
+            servable.counted(inputs, options, stream).await
+        });
+        Responses::new(receiver, AbortOnDropHandle::new(call))
+    }
+
+    /// Runs a call of the plugin and counts what becomes of it.
+    async fn counted<T, F>(
+        self: &Arc<Self>,
+        inputs: NamedTensors,
+        options: RequestOptions,
+        call: impl FnOnce(Arc<Resident>, NamedTensors, CallOptions) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<(T, Streamed), CallError>>,
+    {
         let _pending = self.statistics.pending();
         let arrived = Instant::now();
         let trace = self.loader.traces.sample(&self.model);
         let mut times = RequestTimes::default();
-        let answer = self.answer(inputs, parameters, options, &mut times).await;
+        let answer = self.answer(inputs, options, &mut times, call).await;
         match &answer {
             Ok(_) => {
                 self.statistics.record_success(&times);
@@ -182,13 +235,16 @@ impl Servable {
         answer
     }
 
-    async fn answer(
+    async fn answer<T, F>(
         self: &Arc<Self>,
         inputs: NamedTensors,
-        parameters: Vec<(String, Parameter)>,
         options: RequestOptions,
         times: &mut RequestTimes,
-    ) -> Result<NamedTensors, Error> {
+        call: impl FnOnce(Arc<Resident>, NamedTensors, CallOptions) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<(T, Streamed), CallError>>,
+    {
         TensorDescription::check_all(&self.signature.inputs, "input", &inputs).map_err(|mismatch| {
             Error::new(ErrorCode::InvalidArgument, mismatch.to_string()).about(&self.model)
         })?;
@@ -203,18 +259,19 @@ impl Servable {
         times.admission = times.queue;
         let timeout = budget.saturating_sub(arrived.elapsed());
         let began = Instant::now();
-        let options = CallOptions { timeout, priority };
-        let answer = resident.plugin.predict(&self.signature, inputs, parameters, options).await;
+        let answer = call(resident, inputs, CallOptions { timeout, priority }).await;
         drop(place);
         times.request = arrived.elapsed();
-        self.learn(began.elapsed(), answer.as_ref().err());
-        let answer = answer.map_err(|error| Error::from(error).about(&self.model))?;
-        times.compute_input = answer.times.before_inference;
-        times.queue += answer.times.queued;
-        times.compute_infer = answer.times.inference;
-        times.executions = answer.executions;
-        times.compute_output = answer.times.after_inference;
-        Ok(answer.outputs)
+        // A client that takes its time says nothing about how long such requests take.
+        let waited = answer.as_ref().map_or(Duration::ZERO, |(_, streamed)| streamed.waited);
+        self.learn(began.elapsed().saturating_sub(waited), answer.as_ref().err());
+        let (answer, spent) = answer.map_err(|error| Error::from(error).about(&self.model))?;
+        times.compute_input = spent.times.before_inference;
+        times.queue += spent.times.queued;
+        times.compute_infer = spent.times.inference;
+        times.executions = spent.executions;
+        times.compute_output = spent.times.after_inference;
+        Ok(answer)
     }
 
     /// Its plugin, loaded where it is not in memory.

@@ -11,6 +11,9 @@ use crate::service::Call;
 
 /// The optional parts of the protocol that work, each under the name that Triton gave it.
 const EXTENSIONS: &[&str] = &[
+    "binary_tensor_data",
+    "classification",
+    "generate",
     "model_configuration",
     "model_repository",
     "model_repository(unload_dependents)",

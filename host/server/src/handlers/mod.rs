@@ -4,6 +4,7 @@ mod configuration;
 mod dataset_upload;
 mod datasets;
 mod deployments;
+mod generate;
 mod infer;
 mod jobs;
 mod logging;
@@ -11,6 +12,7 @@ mod metadata;
 mod model_config;
 mod models;
 mod observe;
+mod openai;
 mod predictions;
 mod repository;
 mod schedules;
@@ -26,8 +28,9 @@ use modelhost_protocol::Object;
 use modelhost_serving::VersionSelector;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
-use crate::body::BodyLimits;
+use crate::body::{BodyLimits, Reservation, WholeBody};
 use crate::error::ApiError;
 use crate::reply::Reply;
 use crate::routes::Endpoint;
@@ -36,11 +39,19 @@ use crate::service::Call;
 /// Bytes of the JSON body of a change.
 const MAX_CHANGE_BYTES: u64 = 64 << 10;
 
+/// Bytes of the body of a request for text.
+const MAX_TEXT_REQUEST_BYTES: u64 = 4 << 20;
+
 /// Calls the handler of the endpoint. The method is one that the endpoint answers.
 pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
     let call = &mut call;
     match (call.route.endpoint, &call.parts.method) {
         (Endpoint::Infer, _) => infer::infer(call).await,
+        (Endpoint::Generate, _) => generate::generate(call).await,
+        (Endpoint::GenerateStream, _) => generate::generate_stream(call).await,
+        (Endpoint::Completions, _) => openai::completions(call).await,
+        (Endpoint::ChatCompletions, _) => openai::chat(call).await,
+        (Endpoint::Embeddings, _) => openai::embeddings(call).await,
         (Endpoint::Index, _) => Ok(observe::index()),
         (Endpoint::Metrics, _) => Ok(observe::metrics(call)),
         (Endpoint::Engines, _) => Ok(observe::engines(call)),
@@ -141,6 +152,24 @@ async fn read_json<T: DeserializeOwned>(
     let limits = BodyLimits::new(max_bytes, &call.shared.settings);
     let body = call.body.read(limits, &call.shared.budget).await?;
     parse_json(&body.bytes, what)
+}
+
+/// The fields of a request whose inputs are texts and single values. Larger tensors have another address.
+async fn read_text_request(
+    call: &mut Call<'_>,
+    expected: &str,
+) -> Result<(Map<String, Value>, Reservation), ApiError> {
+    let most = call.shared.settings.max_body_bytes.min(MAX_TEXT_REQUEST_BYTES);
+    let limits = BodyLimits::new(most, &call.shared.settings);
+    let WholeBody { bytes, mut reservation } = call.body.read(limits, &call.shared.budget).await?;
+    // What is parsed takes some times as much as its text.
+    reservation.extend_to(bytes.len().saturating_mul(8), &call.shared.budget)?;
+    if bytes.len() <= infer::MAX_INLINE_BYTES {
+        return Ok((parse_json(&bytes, expected)?, reservation));
+    }
+    let expected = expected.to_owned();
+    let fields = infer::on_another_thread(move || parse_json(&bytes, &expected)).await?;
+    Ok((fields, reservation))
 }
 
 /// What a body says. An empty one is `{}`.
