@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::Either;
 use modelhost_core::ErrorCode;
 
-use crate::body::{BodyBudget, Reservation, too_large};
+use crate::body::{BodyBudget, Reservation, WholeBody, too_large};
 use crate::error::ApiError;
 use crate::handlers::{MAX_INLINE_BYTES, on_another_thread};
 use crate::reply::{Reply, Whole};
@@ -134,22 +134,23 @@ fn write_all(encoder: &mut impl Write, pieces: impl Iterator<Item = Bytes>) -> s
     Ok(())
 }
 
-/// A body as it was before its client compressed it. However little of it was sent, what comes out keeps to the limit,
-/// and is counted against the budget as it comes.
+/// A body as it was before its client compressed it, if it did. However little of it was sent, what comes out keeps to
+/// the limit, and is counted against the budget as it comes.
 ///
 /// # Errors
 /// What is not in that coding, or larger than allowed.
 pub(crate) async fn decompress(
-    coding: Coding,
-    compressed: Bytes,
+    coding: Option<Coding>,
+    body: WholeBody,
     limit: u64,
-    mut reservation: Reservation,
     budget: &BodyBudget,
-) -> Result<(Bytes, Reservation), ApiError> {
+) -> Result<WholeBody, ApiError> {
+    let Some(coding) = coding else { return Ok(body) };
+    let WholeBody { bytes, mut reservation } = body;
     let budget = budget.clone();
     on_another_thread(move || {
-        let bytes = expand(coding, &compressed, limit, &mut reservation, &budget)?;
-        Ok((bytes, reservation))
+        let bytes = expand(coding, &bytes, limit, &mut reservation, &budget)?;
+        Ok(WholeBody { bytes, reservation })
     })
     .await
 }

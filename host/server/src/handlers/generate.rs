@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::StatusCode;
 use modelhost_core::{Parameter, Signature, Tensor, TensorDescription};
-use modelhost_protocol::{InferRequest, InferResponse, decode_request, encode_response};
+use modelhost_protocol::{InferRequest, InferResponse, decode_json_request, ResponseOutput, encode_response};
 use modelhost_serving::{NamedTensors, RequestOptions, Servable};
 use serde_json::{Map, Value, json};
 
@@ -77,7 +77,7 @@ fn infer_request(fields: Map<String, Value>, signature: &Signature) -> Result<In
     }
     request.insert("inputs".to_owned(), Value::Array(mapped.inputs));
     request.insert("parameters".to_owned(), Value::Object(mapped.parameters));
-    let mut request = decode_request(&Bytes::from(Value::Object(request).to_string()))?;
+    let mut request = decode_json_request(Value::Object(request).to_string().as_bytes())?;
     request.parameters.extend(mapped.lists);
     Ok(request)
 }
@@ -158,11 +158,11 @@ fn not_a_parameter(name: &str) -> ApiError {
 
 /// The outputs as fields: one element as it is, more as a list.
 fn response(servable: &Servable, id: Option<&str>, outputs: &NamedTensors) -> Result<Value, ApiError> {
-    let borrowed: Vec<(&str, &Tensor)> =
-        outputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let outputs: Vec<ResponseOutput<'_>> =
+        outputs.iter().map(|(name, tensor)| ResponseOutput { name, tensor, is_binary: false }).collect();
     let response =
-        InferResponse { model: servable.model(), version: servable.version(), id, outputs: &borrowed };
-    let written = encode_response(&response)?;
+        InferResponse { model: servable.model(), version: servable.version(), id, outputs: &outputs };
+    let written = encode_response(&response)?.pieces.concat();
     let broken = |error: serde_json::Error| ApiError::internal(format!("a response is no JSON: {error}"));
     let mut fields: Map<String, Value> = serde_json::from_slice(&written).map_err(broken)?;
     if let Some(Value::Array(outputs)) = fields.remove("outputs") {

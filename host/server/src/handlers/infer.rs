@@ -13,9 +13,8 @@ use modelhost_protocol::{
 };
 use modelhost_serving::{RequestOptions, Servable};
 
-use super::{model_name, version_selector};
+use super::{model_name, read_body, version_selector};
 use crate::body::{BodyLimits, Reservation, WholeBody};
-use crate::compression::{Coding, decompress};
 use crate::error::ApiError;
 use crate::headers::{INFERENCE_HEADER_CONTENT_LENGTH, inference_header_content_length};
 use crate::reply::{Reply, json_text, pieces};
@@ -51,19 +50,14 @@ async fn read_request(
     call: &mut Call<'_>,
     servable: &Servable,
 ) -> Result<(InferRequest, Reservation), ApiError> {
-    let coding = Coding::of_request(&call.parts.headers)?;
     let json_bytes = inference_header_content_length(&call.parts.headers)?;
     let limits = BodyLimits::new(call.shared.settings.max_body_bytes, &call.shared.settings);
     if call.body.declared() > MAX_DISCARDED_BYTES {
         servable.check_load()?;
     }
-    let budget = &call.shared.budget;
-    let WholeBody { mut bytes, mut reservation } = call.body.read(limits, budget).await?;
+    let WholeBody { bytes, mut reservation } = read_body(call, limits).await?;
     servable.check_load()?;
     let started = Instant::now();
-    if let Some(coding) = coding {
-        (bytes, reservation) = decompress(coding, bytes, limits.bytes, reservation, budget).await?;
-    }
     let request = match json_bytes {
         Some(0) => decode_raw_request(&bytes, servable.signature())?,
         json_bytes => decode(&bytes, json_bytes).await?,
@@ -71,7 +65,7 @@ async fn read_request(
     let tensor_bytes: usize = request.inputs.iter().map(|(_, tensor)| tensor.data().len()).sum();
     // Binary tensors keep the body; those that were JSON come beside it.
     let body_bytes = if json_bytes.is_some() { bytes.len() } else { 0 };
-    reservation.extend_to(tensor_bytes.max(body_bytes), budget)?;
+    reservation.extend_to(tensor_bytes.max(body_bytes), &call.shared.budget)?;
     check_selection(&request.outputs, servable.signature())?;
     call.shared.telemetry.stages(servable.model()).preprocess.observe(started.elapsed().as_secs_f64());
     Ok((request, reservation))

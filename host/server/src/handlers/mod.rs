@@ -31,6 +31,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::body::{BodyLimits, Reservation, WholeBody};
+use crate::compression::{Coding, decompress};
 use crate::error::ApiError;
 use crate::reply::Reply;
 use crate::routes::Endpoint;
@@ -138,6 +139,13 @@ fn version_selector(call: &Call<'_>) -> Result<VersionSelector, ApiError> {
     call.route.version().map_err(|error| ApiError::unknown_name(&error))
 }
 
+/// A body as it was before its client compressed it.
+async fn read_body(call: &mut Call<'_>, limits: BodyLimits) -> Result<WholeBody, ApiError> {
+    let coding = Coding::of_request(&call.parts.headers)?;
+    let body = call.body.read(limits, &call.shared.budget).await?;
+    decompress(coding, body, limits.bytes, &call.shared.budget).await
+}
+
 /// The body of a change. An empty body is `{}`.
 async fn read_change<T: DeserializeOwned>(call: &mut Call<'_>, what: &str) -> Result<T, ApiError> {
     read_json(call, what, MAX_CHANGE_BYTES).await
@@ -150,7 +158,7 @@ async fn read_json<T: DeserializeOwned>(
     max_bytes: u64,
 ) -> Result<T, ApiError> {
     let limits = BodyLimits::new(max_bytes, &call.shared.settings);
-    let body = call.body.read(limits, &call.shared.budget).await?;
+    let body = read_body(call, limits).await?;
     parse_json(&body.bytes, what)
 }
 
@@ -161,14 +169,14 @@ async fn read_text_request(
 ) -> Result<(Map<String, Value>, Reservation), ApiError> {
     let most = call.shared.settings.max_body_bytes.min(MAX_TEXT_REQUEST_BYTES);
     let limits = BodyLimits::new(most, &call.shared.settings);
-    let WholeBody { bytes, mut reservation } = call.body.read(limits, &call.shared.budget).await?;
+    let WholeBody { bytes, mut reservation } = read_body(call, limits).await?;
     // What is parsed takes some times as much as its text.
     reservation.extend_to(bytes.len().saturating_mul(8), &call.shared.budget)?;
-    if bytes.len() <= infer::MAX_INLINE_BYTES {
+    if bytes.len() <= MAX_INLINE_BYTES {
         return Ok((parse_json(&bytes, expected)?, reservation));
     }
     let expected = expected.to_owned();
-    let fields = infer::on_another_thread(move || parse_json(&bytes, &expected)).await?;
+    let fields = on_another_thread(move || parse_json(&bytes, &expected)).await?;
     Ok((fields, reservation))
 }
 

@@ -199,7 +199,7 @@ fn lookup_reply(table: &TableName, answers: &Answers) -> Reply {
 async fn read_lookup(call: &mut Call<'_>) -> Result<Lookup, ApiError> {
     let limits = BodyLimits::new(call.shared.settings.max_body_bytes, &call.shared.settings);
     let budget = call.shared.budget.clone();
-    let body = call.body.read(limits, &budget).await?;
+    let body = read_body(call, limits).await?;
     if body.bytes.len() <= MAX_INLINE_BYTES {
         return decode_lookup(body, &budget);
     }
