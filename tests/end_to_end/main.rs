@@ -6,6 +6,7 @@
 )]
 
 mod batching;
+mod binary;
 mod cli;
 mod configuration;
 mod connections;

@@ -290,7 +290,8 @@ fn a_whole_request() {
     assert_eq!(request.timeout, Some(std::time::Duration::from_micros(2500)));
     let names: Vec<&str> = request.parameters.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["text", "whole", "real", "yes"]);
-    assert_eq!(request.outputs, ["b", "a"]);
+    let names: Vec<&str> = request.outputs.iter().map(|output| output.name.as_str()).collect();
+    assert_eq!(names, ["b", "a"]);
     let (name, tensor) = &request.inputs[0];
     assert_eq!((name.as_str(), tensor.datatype(), tensor.shape()), ("x", Datatype::Int16, &[2, 2][..]));
     assert_eq!(tensor.data().as_ref(), [1, 0, 2, 0, 3, 0, 4, 0]);

@@ -127,6 +127,12 @@ impl From<DecodeError> for ApiError {
     }
 }
 
+impl From<modelhost_grpc::RequestError> for ApiError {
+    fn from(error: modelhost_grpc::RequestError) -> ApiError {
+        ApiError::invalid(error.to_string())
+    }
+}
+
 impl From<EncodeError> for ApiError {
     fn from(error: EncodeError) -> ApiError {
         ApiError::invalid(error.to_string())

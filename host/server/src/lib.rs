@@ -51,6 +51,7 @@ mod compression;
 mod connection;
 mod error;
 mod events;
+mod grpc;
 mod handlers;
 mod headers;
 mod log_control;

@@ -29,6 +29,9 @@ pub(crate) enum BodyError {
     /// It could not be read.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// A call of gRPC failed after its answer began.
+    #[error(transparent)]
+    Call(#[from] Box<tonic::Status>),
 }
 
 /// A body that is in memory, in as many pieces as it was made of.
@@ -69,6 +72,12 @@ impl Body for Whole {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.len() as u64)
+    }
+}
+
+impl From<tonic::Status> for BodyError {
+    fn from(status: tonic::Status) -> BodyError {
+        BodyError::Call(Box::new(status))
     }
 }
 

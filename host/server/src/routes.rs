@@ -70,6 +70,8 @@ pub(crate) enum Endpoint {
     PredictionRollback,
     PredictionLookup,
     Prediction,
+    /// Every call of gRPC.
+    Grpc,
     /// No endpoint: for metrics.
     Unknown,
 }
@@ -137,6 +139,7 @@ impl Endpoint {
             Endpoint::PredictionRollback => "/v1/predictions/{table}/rollback",
             Endpoint::PredictionLookup => "/v1/predictions/{table}/lookup",
             Endpoint::Prediction => "/v1/predictions/{table}/{key}",
+            Endpoint::Grpc => "grpc",
             Endpoint::Unknown => "unknown",
         }
     }
@@ -368,13 +371,18 @@ impl<'path> Route<'path> {
 
     /// The version in the path: digits are a number, everything else an alias, nothing is what is deployed.
     pub(crate) fn version(&self) -> Result<VersionSelector, InvalidName> {
-        match self.item.as_deref() {
-            None => Ok(VersionSelector::Deployed),
-            Some(item) => match number(item) {
-                Some(number) => Ok(VersionSelector::Number(number)),
-                None => item.parse().map(VersionSelector::Alias),
-            },
-        }
+        version_selector(self.item.as_deref())
+    }
+}
+
+/// Which version is asked for: digits are a number, everything else an alias, nothing is what is deployed.
+pub(crate) fn version_selector(version: Option<&str>) -> Result<VersionSelector, InvalidName> {
+    match version {
+        None => Ok(VersionSelector::Deployed),
+        Some(version) => match number(version) {
+            Some(number) => Ok(VersionSelector::Number(number)),
+            None => version.parse().map(VersionSelector::Alias),
+        },
     }
 }
 

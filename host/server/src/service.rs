@@ -19,12 +19,13 @@ use tokio_util::task::TaskTracker;
 use crate::body::{BodyBudget, RequestBody, linger};
 use crate::compression;
 use crate::error::ApiError;
+use crate::grpc;
 use crate::handlers;
 use crate::headers::{X_REQUEST_ID, request_id};
 use crate::log_control::LogControl;
 use crate::reply::{Reply, Whole};
 use crate::request_record::RequestRecord;
-use crate::routes::Route;
+use crate::routes::{Endpoint, Route};
 use crate::settings::ServerSettings;
 use crate::telemetry::Telemetry;
 
@@ -66,6 +67,9 @@ pub(crate) struct Call<'a> {
 
 /// Answers a request.
 pub(crate) async fn answer(shared: Arc<Shared>, client: SocketAddr, request: Request<Incoming>) -> Reply {
+    if grpc::is_call(request.headers()) {
+        return answer_call(shared, client, request).await;
+    }
     let (parts, incoming) = request.into_parts();
     let id = request_id(&parts.headers);
     let mut record = RequestRecord::start(Arc::clone(&shared.telemetry), &parts, client, id.clone());
@@ -86,6 +90,19 @@ pub(crate) async fn answer(shared: Arc<Shared>, client: SocketAddr, request: Req
     }
     reply.headers_mut().insert(X_REQUEST_ID, id);
     record.finish(reply.status(), reply.body().size_hint().exact().unwrap_or(0), failure.as_deref());
+    reply
+}
+
+/// Answers a call of gRPC.
+async fn answer_call(shared: Arc<Shared>, client: SocketAddr, request: Request<Incoming>) -> Reply {
+    let (parts, incoming) = request.into_parts();
+    let id = request_id(&parts.headers);
+    let mut record = RequestRecord::start(Arc::clone(&shared.telemetry), &parts, client, id.clone());
+    record.endpoint = Endpoint::Grpc;
+    let request = Request::from_parts(parts, incoming);
+    let (mut reply, failure) = grpc::answer(&shared, request, &mut record).await;
+    reply.headers_mut().insert(X_REQUEST_ID, id);
+    record.finish(reply.status(), 0, failure.as_deref());
     reply
 }
 

@@ -5,11 +5,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::StatusCode;
-use modelhost_core::{Parameter, Signature, Tensor, TensorDescription};
-use modelhost_protocol::{InferRequest, InferResponse, decode_json_request, ResponseOutput, encode_response};
+use modelhost_core::{Parameter, Signature, TensorDescription};
+use modelhost_protocol::{InferRequest, InferResponse, ResponseOutput, decode_json_request, encode_response};
 use modelhost_serving::{NamedTensors, RequestOptions, Servable};
 use serde_json::{Map, Value, json};
 

@@ -142,7 +142,7 @@ pub(crate) async fn on_another_thread<T: Send + 'static>(
 }
 
 /// The outputs that the client asked for must be ones that the model has, each at most once.
-fn check_selection(requested: &[RequestedOutput], signature: &Signature) -> Result<(), ApiError> {
+pub(crate) fn check_selection(requested: &[RequestedOutput], signature: &Signature) -> Result<(), ApiError> {
     let mut seen = vec![false; if requested.is_empty() { 0 } else { signature.outputs.len() }];
     for RequestedOutput { name, .. } in requested {
         let index = signature.outputs.iter().position(|output| output.name == *name);
@@ -164,7 +164,7 @@ fn unknown_output(name: &str, signature: &Signature) -> ApiError {
 }
 
 /// The outputs with classes in place of scores where that is asked for.
-fn classified(
+pub(crate) fn classified(
     mut outputs: Vec<(String, Tensor)>,
     requested: &[RequestedOutput],
     signature: &Signature,
@@ -179,7 +179,7 @@ fn classified(
 }
 
 /// The outputs that were asked for in that order; all of them where none was.
-fn select<'a>(
+pub(crate) fn select<'a>(
     outputs: &'a [(String, Tensor)],
     requested: &[RequestedOutput],
     binary_output: bool,

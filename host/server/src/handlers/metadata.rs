@@ -10,7 +10,7 @@ use crate::reply::{Reply, json};
 use crate::service::Call;
 
 /// The optional parts of the protocol that work, each under the name that Triton gave it.
-const EXTENSIONS: &[&str] = &[
+pub(crate) const EXTENSIONS: &[&str] = &[
     "binary_tensor_data",
     "classification",
     "generate",
@@ -25,7 +25,7 @@ const EXTENSIONS: &[&str] = &[
 ];
 
 /// `<project>_<format>`, as the protocol wants it.
-pub(super) const PLATFORM: &str = "modelhost_component";
+pub(crate) const PLATFORM: &str = "modelhost_component";
 
 #[derive(Serialize)]
 struct ServerMetadata {

@@ -5,7 +5,7 @@ mod dataset_upload;
 mod datasets;
 mod deployments;
 mod generate;
-mod infer;
+pub(crate) mod infer;
 mod jobs;
 mod logging;
 mod metadata;
@@ -21,6 +21,9 @@ mod trace;
 mod upload;
 
 pub(crate) use infer::{MAX_INLINE_BYTES, on_another_thread};
+pub(crate) use metadata::{EXTENSIONS, PLATFORM};
+pub(crate) use model_config::{ModelConfig, model_config};
+pub(crate) use repository::{check_unload_parameter, refused_to_load};
 
 use http::Method;
 use modelhost_core::{ErrorCode, ModelName};
@@ -125,7 +128,7 @@ pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
             | Endpoint::PredictionLookup,
             _,
         ) => predictions::prediction(call).await,
-        (Endpoint::Unknown, _) => Err(ApiError::not_found("nothing has this address")),
+        (Endpoint::Grpc | Endpoint::Unknown, _) => Err(ApiError::not_found("nothing has this address")),
     }
 }
 

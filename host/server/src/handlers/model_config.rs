@@ -3,6 +3,7 @@
 
 use http::StatusCode;
 use modelhost_core::{Datatype, Signature, TensorDescription};
+use modelhost_registry::Version;
 use modelhost_serving::Scheduled;
 use serde::Serialize;
 
@@ -14,18 +15,45 @@ use crate::service::Call;
 
 /// The fields of Triton's `ModelConfig` that are true of a model here.
 #[derive(Serialize)]
-struct ModelConfig<'a> {
-    name: &'a str,
-    platform: &'static str,
-    backend: &'static str,
+pub(crate) struct ModelConfig<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) platform: &'static str,
+    pub(crate) backend: &'static str,
     version_policy: VersionPolicy,
-    max_batch_size: u32,
+    pub(crate) max_batch_size: u32,
     input: Vec<Input<'a>>,
     output: Vec<Output<'a>>,
     instance_group: [InstanceGroup<'a>; 1],
     #[serde(skip_serializing_if = "Option::is_none")]
     dynamic_batching: Option<DynamicBatching>,
     model_transaction_policy: TransactionPolicy,
+}
+
+impl<'a> ModelConfig<'a> {
+    /// Name, data type and dimensions of each input.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = (&'a str, &'static str, &'a [i64])> {
+        self.input.iter().map(|input| (input.name, input.data_type, input.dims))
+    }
+
+    /// The same of each output.
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = (&'a str, &'static str, &'a [i64])> {
+        self.output.iter().map(|output| (output.name, output.data_type, output.dims))
+    }
+
+    /// How long a request waits for others at most; none where none does.
+    pub(crate) fn max_queue_delay_microseconds(&self) -> Option<u64> {
+        self.dynamic_batching.as_ref().map(|batching| batching.max_queue_delay_microseconds)
+    }
+
+    /// How many requests run at one moment.
+    pub(crate) fn instances(&self) -> usize {
+        self.instance_group.iter().map(|group| group.count).sum()
+    }
+
+    /// Whether one request may have several responses.
+    pub(crate) fn is_decoupled(&self) -> bool {
+        self.model_transaction_policy.decoupled
+    }
 }
 
 /// Every version answers by its number.
@@ -80,7 +108,7 @@ pub(super) async fn config(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     host.check_loaded(&name)?;
     let (version, _) = host.version(&name, &selector).await?;
     let scheduled = host.scheduled(&name)?;
-    let reply = json(StatusCode::OK, &model_config(name.as_str(), &version.signature, scheduled));
+    let reply = json(StatusCode::OK, &model_config(name.as_str(), &version, scheduled));
     call.record.version = Some(version.number);
     call.record.model = Some(name);
     Ok(reply)
@@ -90,7 +118,16 @@ pub(super) async fn config(call: &mut Call<'_>) -> Result<Reply, ApiError> {
 /// That is true here only where every input and output leaves its first dimension free: if one has a fixed first
 /// extent, its client would put a dimension in front that the model does not have. What is above 0 is then the largest
 /// batch that the host runs at once; a request may have more rows than that.
-fn model_config<'a>(name: &'a str, signature: &'a Signature, scheduled: Scheduled) -> ModelConfig<'a> {
+pub(crate) fn model_config<'a>(name: &'a str, version: &'a Version, scheduled: Scheduled) -> ModelConfig<'a> {
+    described(name, &version.signature, version.capabilities.streaming, scheduled)
+}
+
+fn described<'a>(
+    name: &'a str,
+    signature: &'a Signature,
+    decoupled: bool,
+    scheduled: Scheduled,
+) -> ModelConfig<'a> {
     let is_batched = signature.has_batch_dimension();
     let dims = |tensor: &'a TensorDescription| match tensor.shape.as_slice() {
         [_, rest @ ..] if is_batched => rest,
@@ -121,7 +158,7 @@ fn model_config<'a>(name: &'a str, signature: &'a Signature, scheduled: Schedule
         output: signature.outputs.iter().map(output).collect(),
         instance_group: [InstanceGroup { name, kind: "KIND_CPU", count: scheduled.max_concurrent_requests }],
         dynamic_batching: (is_batched && scheduled.max_batch_size > 1).then_some(batching),
-        model_transaction_policy: TransactionPolicy { decoupled: false },
+        model_transaction_policy: TransactionPolicy { decoupled },
     }
 }
 
@@ -162,7 +199,7 @@ mod tests {
         let signature = Signature { inputs: describe(inputs), outputs: describe(outputs) };
         let scheduled =
             Scheduled { max_batch_size, max_queue_delay_microseconds: 50, max_concurrent_requests: 4 };
-        serde_json::to_value(model_config("m", &signature, scheduled)).unwrap()
+        serde_json::to_value(described("m", &signature, false, scheduled)).unwrap()
     }
 
     #[test]

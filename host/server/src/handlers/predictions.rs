@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::infer::{MAX_INLINE_BYTES, on_another_thread};
-use super::{parse_json, read_change};
+use super::{parse_json, read_body, read_change};
 use crate::body::{BodyBudget, BodyLimits, Reservation, WholeBody};
 use crate::error::ApiError;
 use crate::headers::{author, expected_generation};

@@ -59,12 +59,7 @@ pub(super) async fn unload(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let what = "a request to unload, such as {\"parameters\": {\"unload_dependents\": false}}";
     let ChangeBody { parameters } = read_change(call, what).await?;
     for (name, value) in &parameters {
-        if name != "unload_dependents" {
-            return Err(unknown_parameter(name, "unload_dependents"));
-        }
-        if !value.is_boolean() {
-            return Err(ApiError::invalid("parameter \"unload_dependents\" must be true or false"));
-        }
+        check_unload_parameter(name, value.is_boolean())?;
     }
     let author = by(&call.parts.headers, "unloaded")?;
     let (host, name) = (call.shared.host.clone(), model.clone());
@@ -73,11 +68,22 @@ pub(super) async fn unload(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     Ok(done())
 }
 
+/// Whether a model may be unloaded with this parameter.
+pub(crate) fn check_unload_parameter(name: &str, is_boolean: bool) -> Result<(), ApiError> {
+    match (name, is_boolean) {
+        ("unload_dependents", true) => Ok(()),
+        ("unload_dependents", false) => {
+            Err(ApiError::invalid("parameter \"unload_dependents\" must be true or false"))
+        }
+        _ => Err(unknown_parameter(name, "unload_dependents")),
+    }
+}
+
 fn by(headers: &HeaderMap, comment: &str) -> Result<Authorship, ApiError> {
     Ok(Authorship { by: author(headers)?, comment: Some(comment.to_owned()) })
 }
 
-fn refused_to_load(name: &str) -> ApiError {
+pub(crate) fn refused_to_load(name: &str) -> ApiError {
     if name == "config" {
         return ApiError::invalid(
             "a model cannot be loaded with another configuration: PUT /v1/models/{model}/configuration changes it",
