@@ -75,6 +75,9 @@ fn compare(case: &Value, answer: impl Fn(&Request) -> Result<Response, Error>, n
         assert_eq!(actual.shape(), expected.shape(), "{name}: shape of {output}");
         match expected.datatype() {
             Datatype::Bytes => assert_eq!(actual.strings(), expected.strings(), "{name}: {output}"),
+            Datatype::Int64 => {
+                assert_eq!(actual.as_slice::<i64>(), expected.as_slice::<i64>(), "{name}: {output}");
+            }
             _ => {
                 let (actual, expected) =
                     (actual.as_slice::<f32>().unwrap(), expected.as_slice::<f32>().unwrap());
@@ -107,6 +110,9 @@ fn tensor(described: &Value) -> Tensor {
         Some("BYTES") => Tensor::from_strings(shape, data.iter().map(|text| text.as_str().unwrap())).unwrap(),
         Some("FP32") => {
             Tensor::new(shape, data.iter().map(|x| x.as_f64().unwrap() as f32).collect::<Vec<f32>>()).unwrap()
+        }
+        Some("INT64") => {
+            Tensor::new(shape, data.iter().map(|x| x.as_i64().unwrap()).collect::<Vec<i64>>()).unwrap()
         }
         other => panic!("no case here holds {other:?}"),
     }

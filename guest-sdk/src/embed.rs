@@ -32,6 +32,32 @@ macro_rules! embed_graph {
     };
 }
 
+/// Declares what the plugin is good for, under the name that model hubs use for it, so that the host's further APIs answer
+/// with it. The host checks at upload that the signature fits:
+///
+/// | task | signature | API |
+/// | --- | --- | --- |
+/// | `text-generation` | an input `text_input` and an output `text_output`, both BYTES `[ANY]` | `/v1/completions` |
+/// | `chat` | the same; the conversation comes as JSON in `text_input` | `/v1/chat/completions` |
+/// | `feature-extraction` | an input `text_input`, BYTES `[ANY]`, and one output of FP32 `[ANY, n]` | `/v1/embeddings` |
+///
+/// Other names are shown and mean nothing to the host. Call it once for each, in the crate that is built into the
+/// component.
+///
+/// ```
+/// modelhost_guest::declare_task!("text-generation");
+/// ```
+#[macro_export]
+macro_rules! declare_task {
+    ($name:literal) => {
+        const _: () = {
+            // A section without any content would be left out.
+            #[cfg_attr(target_arch = "wasm32", unsafe(link_section = ::core::concat!("modelhost:task/", $name)))]
+            static _SECTION: [u8; 1] = [b'1'];
+        };
+    };
+}
+
 /// Puts a sample into the component: a request that the plugin answers, in a JSON file.
 ///
 /// The host sends its samples to a plugin at upload, which fails if one is refused; again before a version takes

@@ -58,6 +58,7 @@ mod predictions;
 mod request;
 mod response;
 mod signature;
+mod streaming;
 mod tensor;
 
 pub use datatype::Datatype;
@@ -72,6 +73,7 @@ pub use predictions::{Key, LookupError, PredictedRows, PredictionTable, Refusal}
 pub use request::Request;
 pub use response::Response;
 pub use signature::{ANY, Signature, TensorDescription};
+pub use streaming::{Responses, StreamingPlugin};
 pub use tensor::{BytesElements, Tensor};
 
 #[doc(hidden)]
@@ -85,5 +87,32 @@ pub mod bindings {
         pub_export_macro: true,
         export_macro_name: "__export_bindings",
         default_bindings_module: "modelhost_guest::bindings",
+    });
+}
+
+/// Only what the ordinary world does not have: a component that exports both has them in one world.
+#[doc(hidden)]
+#[allow(
+    missing_docs,
+    reason = "generated from the contract, for this crate and for what `export_streaming!` writes"
+)]
+#[allow(unused_qualifications, clippy::allow_attributes_without_reason, reason = "generated")]
+pub mod streaming_bindings {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package modelhost:guest;
+            world streaming { export modelhost:plugin/streaming-predictor@0.1.0; }
+        ",
+        world: "modelhost:guest/streaming",
+        with: {
+            "modelhost:plugin/requests@0.1.0": crate::bindings::modelhost::plugin::requests,
+            "modelhost:plugin/streams@0.1.0": crate::bindings::modelhost::plugin::streams,
+            "modelhost:plugin/tensors@0.1.0": crate::bindings::modelhost::plugin::tensors,
+            "wasi:nn/tensor@0.2.0-rc-2024-10-28": crate::bindings::wasi::nn::tensor,
+        },
+        pub_export_macro: true,
+        export_macro_name: "__export_streaming_bindings",
+        default_bindings_module: "modelhost_guest::streaming_bindings",
     });
 }

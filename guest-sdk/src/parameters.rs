@@ -147,6 +147,30 @@ impl Parameters {
         })
     }
 
+    /// All texts of that name: a parameter that the client gives as a list comes as one of the same name for each element.
+    ///
+    /// ```
+    /// use modelhost_guest::{Parameter, Request};
+    ///
+    /// let request = Request::default()
+    ///     .with_parameter("stop", Parameter::Text("\n".into()))
+    ///     .with_parameter("stop", Parameter::Text("END".into()));
+    /// assert_eq!(request.parameters().texts("stop")?, ["\n", "END"]);
+    /// # Ok::<(), modelhost_guest::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Invalid input where one of them has another type.
+    pub fn texts(&self, name: &str) -> Result<Vec<&str>, Error> {
+        let named = self.entries.iter().filter(|(known, _)| known == name);
+        named
+            .map(|(_, value)| match value {
+                Parameter::Text(value) => Ok(value.as_str()),
+                other => Err(Error::invalid_input(format!("parameter {name:?} is {other}: expected text"))),
+            })
+            .collect()
+    }
+
     fn typed<'a, T>(
         &'a self,
         name: &str,

@@ -98,7 +98,7 @@ fn push_uploads_and_deploys() {
 fn what_is_there_is_listed() {
     let desk = Desk::new();
     assert!(desk.run(&["models"]).contains("no models yet"));
-    assert_eq!(desk.json(&["models"]), json!({ "models": [] }));
+    assert_eq!(desk.json(&["models"]), json!({ "models": [], "object": "list", "data": [] }));
     let desk = Desk::with_two_versions();
     desk.run(&["alias", "m", "champion", "2"]);
     let models = desk.run(&["models"]);

@@ -6,6 +6,7 @@
 )]
 
 mod batching;
+mod binary;
 mod cli;
 mod configuration;
 mod connections;
@@ -14,6 +15,7 @@ mod datasets;
 mod engine_choice;
 mod engines;
 mod ensembles;
+mod extensions;
 mod hostile;
 mod hot_update;
 mod jobs;
@@ -30,4 +32,5 @@ mod records;
 mod restart;
 mod samples;
 mod schedules;
+mod streaming;
 mod uploads;

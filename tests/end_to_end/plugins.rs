@@ -68,6 +68,16 @@ fn income_answers_as_its_training_script() {
 }
 
 #[test]
+fn novelist_answers_as_its_training_script() {
+    assert_reference_cases("novelist");
+}
+
+#[test]
+fn similarity_answers_as_its_training_script() {
+    assert_reference_cases("similarity");
+}
+
+#[test]
 fn spam_answers_as_its_training_script() {
     assert_reference_cases("spam");
 }

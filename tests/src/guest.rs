@@ -131,7 +131,7 @@ pub fn component(module: &str, wit: Option<&str>) -> Vec<u8> {
         Some(text) => resolve.push_str("test.wit", text).unwrap(),
         None => resolve.push_dir(contract()).unwrap().0,
     };
-    let world = resolve.select_world(&[package], None).unwrap();
+    let world = resolve.select_world(&[package], Some("plugin")).unwrap();
     embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8).unwrap();
     ComponentEncoder::default().validate(true).module(&core).unwrap().encode().unwrap()
 }

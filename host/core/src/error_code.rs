@@ -17,6 +17,8 @@ pub enum ErrorCode {
     TooLarge,
     /// The body did not arrive in time.
     RequestTimeout,
+    /// The body is in a form that is not understood here, such as an unknown compression.
+    UnsupportedMediaType,
     /// Well-formed, but cannot be accepted, such as a component that imports what may not be granted.
     Unprocessable,
     /// More work is waiting than may wait.
@@ -44,6 +46,7 @@ impl ErrorCode {
             ErrorCode::Conflict => 409,
             ErrorCode::PreconditionFailed => 412,
             ErrorCode::TooLarge => 413,
+            ErrorCode::UnsupportedMediaType => 415,
             ErrorCode::Unprocessable => 422,
             ErrorCode::Overloaded => 429,
             ErrorCode::Internal => 500,

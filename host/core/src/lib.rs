@@ -24,7 +24,7 @@ pub use ensemble::{
 };
 pub use error_code::ErrorCode;
 pub use fair_queue::{FairQueue, FlowId, Standing, Ticket, Turn};
-pub use metadata::{ComponentMetadata, SampleSection};
+pub use metadata::{Capabilities, ComponentMetadata, SampleSection};
 pub use model_configuration::{
     DynamicBatching, EngineName, EnginePreference, InvalidConfiguration, ModelConfiguration,
 };

@@ -1,5 +1,7 @@
 //! What the author of a component puts into it beside code and networks: what it is, and requests to try it with.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 /// The standard metadata of a component, as `wasm-tools metadata` reads and writes it. All of it is the
@@ -42,4 +44,21 @@ pub struct SampleSection {
     pub offset: u64,
     /// How many bytes it has.
     pub size_bytes: u64,
+}
+
+/// What a component can do beside answering one request with one response, as its exports and custom sections say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Capabilities {
+    /// Whether it answers a request with many responses where it is asked to.
+    pub streaming: bool,
+    /// What it is good for, under the names that model hubs use, such as `text-generation`.
+    pub tasks: BTreeSet<String>,
+}
+
+impl Capabilities {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        *self == Capabilities::default()
+    }
 }

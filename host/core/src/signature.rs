@@ -92,6 +92,15 @@ pub enum SignatureMismatch {
     },
 }
 
+impl Signature {
+    /// Whether the first dimension of every tensor counts the rows of a batch: it is left free by all of them. Where one
+    /// tensor has a fixed first extent, or no dimension, a request is not a list of rows, whatever the others say.
+    pub fn has_batch_dimension(&self) -> bool {
+        let mut tensors = self.inputs.iter().chain(&self.outputs).peekable();
+        tensors.peek().is_some() && tensors.all(|tensor| tensor.shape.first() == Some(&-1))
+    }
+}
+
 impl TensorDescription {
     /// Whether a tensor of this shape is accepted.
     pub fn accepts_shape(&self, shape: &[u64]) -> bool {
@@ -191,6 +200,20 @@ mod tests {
         assert!(description.accepts_shape(&[7, 3]));
         assert!(!description.accepts_shape(&[7, 4]));
         assert!(!description.accepts_shape(&[7]));
+    }
+
+    #[test]
+    fn a_batch_needs_a_free_first_dimension_everywhere() {
+        let signature = |inputs: &[&[i64]], outputs: &[&[i64]]| Signature {
+            inputs: inputs.iter().map(|shape| description("x", shape)).collect(),
+            outputs: outputs.iter().map(|shape| description("y", shape)).collect(),
+        };
+        assert!(signature(&[&[-1, 4], &[-1]], &[&[-1, -1]]).has_batch_dimension());
+        for (inputs, outputs) in [([4, -1], [-1, 1]), ([-1, 4], [1, 4])] {
+            assert!(!signature(&[&inputs], &[&outputs]).has_batch_dimension());
+        }
+        assert!(!signature(&[&[-1]], &[&[]]).has_batch_dimension());
+        assert!(!Signature::default().has_batch_dimension());
     }
 
     #[test]

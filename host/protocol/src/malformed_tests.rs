@@ -1,9 +1,10 @@
 //! Requests that must be refused, each with the words that its message must hold, and requests at the edge
 //! that must be accepted.
 
+use bytes::Bytes;
 use modelhost_core::{Datatype, Tensor};
 
-use crate::decode_request;
+use crate::{InferRequest, decode_json_request};
 
 /// A request with one input named "x", whose remaining fields are given.
 fn request(fields: &str) -> String {
@@ -16,7 +17,7 @@ fn input(datatype: &str, shape: &str, data: &str) -> String {
 
 fn decode(datatype: &str, shape: &str, data: &str) -> Tensor {
     let body = input(datatype, shape, data);
-    let mut request = decode_request(body.as_bytes()).unwrap_or_else(|error| panic!("{body}: {error}"));
+    let mut request = decode_json_request(body.as_bytes()).unwrap_or_else(|error| panic!("{body}: {error}"));
     request.inputs.remove(0).1
 }
 
@@ -24,7 +25,7 @@ fn decode(datatype: &str, shape: &str, data: &str) -> Tensor {
 fn refused(body: impl AsRef<[u8]>, words: &[&str]) {
     let body = body.as_ref();
     let shown = String::from_utf8_lossy(body).chars().take(200).collect::<String>();
-    let message = match decode_request(body) {
+    let message = match decode_json_request(body) {
         Ok(request) => panic!("{shown} was accepted as {request:?}"),
         Err(error) => error.to_string(),
     };
@@ -207,19 +208,73 @@ fn parameters_are_strings_numbers_or_booleans() {
     }
 }
 
+fn decode_binary(json: &str, binary: &[u8], json_bytes: Option<usize>) -> Result<InferRequest, String> {
+    let body = Bytes::from([json.as_bytes(), binary].concat());
+    crate::decode_request(&body, json_bytes).map_err(|error| error.to_string())
+}
+
 #[test]
-fn binary_tensors_are_refused_by_name() {
+fn binary_tensors_are_slices_of_the_body() {
+    let json = r#"{"inputs":[
+        {"name":"a","shape":[2],"datatype":"FP16","parameters":{"binary_data_size":4}},
+        {"name":"b","shape":[1],"datatype":"INT8","data":[5]},
+        {"name":"c","shape":[1],"datatype":"BYTES","parameters":{"binary_data_size":6}},
+        {"name":"d","shape":[0,7],"datatype":"FP64","parameters":{"binary_data_size":0}}],
+        "parameters":{"binary_data_output":true},
+        "outputs":[{"name":"y","parameters":{"binary_data":false}},{"name":"z"}]}"#;
+    let body = Bytes::from([json.as_bytes(), b"\x01\x02\x03\x04", b"\x02\0\0\0\xff\xfe"].concat());
+    let request = crate::decode_request(&body, Some(json.len())).unwrap();
+    let data: Vec<&[u8]> = request.inputs.iter().map(|(_, tensor)| tensor.data().as_ref()).collect();
+    assert_eq!(data, [&[1, 2, 3, 4][..], &[5], &[2, 0, 0, 0, 255, 254], &[]]);
+    assert_eq!(data[0].as_ptr(), body[json.len()..].as_ptr());
+    assert!(request.binary_output && request.parameters.is_empty());
+    assert_eq!(request.outputs.iter().map(|output| output.binary).collect::<Vec<_>>(), [Some(false), None]);
+}
+
+#[test]
+fn binary_tensors_that_do_not_fit() {
+    let json = |fields: &str| request(&format!(r#""shape":[1],"datatype":"FP32",{fields}"#));
+    let sized = |size: &str| json(&format!(r#""parameters":{{"binary_data_size":{size}}}"#));
+    let refused = |json: &str, binary: &[u8], json_bytes: Option<usize>, words: &[&str]| {
+        let message = decode_binary(json, binary, json_bytes).unwrap_err();
+        for word in words {
+            assert!(message.contains(word), "{json}: {message:?} does not say {word:?}");
+        }
+    };
+    let four = sized("4");
+    refused(&four, &[0; 4], None, &["trailing"]);
+    refused(&four, &[], None, &["\"x\"", "expected the header Inference-Header-Content-Length"]);
+    refused(&four, &[0; 3], Some(four.len()), &["\"x\"", "binary_data_size 4", "only 3"]);
+    refused(&four, &[0; 9], Some(four.len()), &["5 bytes", "expected none"]);
     refused(
-        r#"{"parameters":{"binary_data_output":true},"inputs":[]}"#,
-        &["not supported yet", "binary_data_output"],
+        &four,
+        &[0; 4],
+        Some(four.len() + 5),
+        &["Inference-Header-Content-Length says", "no more can be JSON"],
     );
-    refused(
-        request(r#""shape":[1],"datatype":"FP32","parameters":{"binary_data_size":4}"#),
-        &["not supported yet", "binary_data_size"],
-    );
+    refused(&four, &[0; 4], Some(4), &["not an inference request"]);
+    for size in ["-1", "1.5", "true", "\"4\"", "-9223372036854775808"] {
+        let json = sized(size);
+        refused(&json, &[0; 4], Some(json.len()), &["\"x\"", "whole number from 0 up"]);
+    }
+    let huge = sized("9223372036854775807");
+    refused(&huge, &[0; 4], Some(huge.len()), &["only 4"]);
+    let other = sized("8");
+    refused(&other, &[0; 8], Some(other.len()), &["\"x\"", "takes 4 bytes", "8 were given"]);
+    let twice = json(r#""data":[1],"parameters":{"binary_data_size":4}"#);
+    refused(&twice, &[0; 4], Some(twice.len()), &["\"x\"", "both"]);
+    let cut_off = request(r#""shape":[1],"datatype":"BYTES","parameters":{"binary_data_size":4}"#);
+    refused(&cut_off, &[9, 0, 0, 0], Some(cut_off.len()), &["\"x\"", "cut off"]);
+    let flag = r#"{"parameters":{"binary_data_output":1},"inputs":[]}"#;
+    refused(flag, &[], None, &["\"binary_data_output\"", "true or false"]);
+}
+
+#[test]
+fn what_is_part_of_a_json_text_has_no_binary_answer() {
+    refused(r#"{"parameters":{"binary_data_output":true},"inputs":[]}"#, &["binary", "JSON"]);
     refused(
         r#"{"inputs":[],"outputs":[{"name":"y","parameters":{"binary_data":true}}]}"#,
-        &["not supported yet", "binary_data"],
+        &["binary", "JSON"],
     );
 }
 
@@ -230,12 +285,13 @@ fn a_whole_request() {
         "inputs":[{"data":[[1,2],[3,4]],"extra":1,"datatype":"INT16","shape":[2,2],"name":"x"},
                   {"name":"y","shape":[1],"datatype":"BYTES","parameters":{"content_type":"str"},"data":["z"]}],
         "outputs":[{"name":"b"},{"name":"a","parameters":{"binary_data":false}}]} "#;
-    let request = decode_request(body.as_bytes()).unwrap();
+    let request = decode_json_request(body.as_bytes()).unwrap();
     assert_eq!(request.id.as_deref(), Some("a\"b"));
     assert_eq!(request.timeout, Some(std::time::Duration::from_micros(2500)));
     let names: Vec<&str> = request.parameters.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["text", "whole", "real", "yes"]);
-    assert_eq!(request.outputs, ["b", "a"]);
+    let names: Vec<&str> = request.outputs.iter().map(|output| output.name.as_str()).collect();
+    assert_eq!(names, ["b", "a"]);
     let (name, tensor) = &request.inputs[0];
     assert_eq!((name.as_str(), tensor.datatype(), tensor.shape()), ("x", Datatype::Int16, &[2, 2][..]));
     assert_eq!(tensor.data().as_ref(), [1, 0, 2, 0, 3, 0, 4, 0]);

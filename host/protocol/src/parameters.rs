@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use crate::shortened;
 
 /// More than this in one object are refused; the protocol knows about a dozen.
-const MAX_PARAMETERS: usize = 256;
+pub const MAX_PARAMETERS: usize = 256;
 
 /// The parameters of a request or of one of its tensors, in their order, without duplicates.
 #[derive(Debug, Default)]

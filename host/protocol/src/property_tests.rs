@@ -5,7 +5,7 @@ use modelhost_core::{Datatype, ModelName, Tensor, VersionNumber};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::{InferResponse, decode_request, encode_response};
+use crate::{InferResponse, ResponseOutput, decode_json_request, decode_request, encode_response};
 
 fn shapes() -> impl Strategy<Value = Vec<u64>> {
     prop::collection::vec(0_u64..4, 0..5)
@@ -67,11 +67,19 @@ fn tensors() -> impl Strategy<Value = Tensor> {
     })
 }
 
-fn encode(tensors: &[(&str, &Tensor)]) -> Vec<u8> {
+fn encode_mixed(outputs: &[ResponseOutput<'_>]) -> (Vec<u8>, Option<usize>) {
     let model: ModelName = "m".parse().unwrap();
-    let response =
-        InferResponse { model: &model, version: VersionNumber(3), id: Some("an \"id\""), outputs: tensors };
-    encode_response(&response).unwrap()
+    let response = InferResponse { model: &model, version: VersionNumber(3), id: Some("an \"id\""), outputs };
+    let encoded = encode_response(&response).unwrap();
+    (encoded.pieces.concat(), encoded.json_bytes)
+}
+
+fn encode(tensors: &[(&str, &Tensor)]) -> Vec<u8> {
+    let outputs: Vec<_> =
+        tensors.iter().map(|(name, tensor)| ResponseOutput { name, tensor, is_binary: false }).collect();
+    let (body, json_bytes) = encode_mixed(&outputs);
+    assert_eq!(json_bytes, None);
+    body
 }
 
 /// The response as the request that carries the same tensors.
@@ -101,9 +109,44 @@ proptest! {
         let response = encode(&[("a", &tensor), ("ü\"", &other)]);
         let parsed: Value = serde_json::from_slice(&response).unwrap();
         prop_assert_eq!(&parsed["model_version"], "3");
-        let request = decode_request(as_request(&response).as_bytes()).unwrap();
+        let request = decode_json_request(as_request(&response).as_bytes()).unwrap();
         prop_assert_eq!(request.id.as_deref(), Some("an \"id\""));
         prop_assert_eq!(request.inputs, [("a".to_owned(), tensor), ("ü\"".to_owned(), other)]);
+    }
+
+    /// With every datatype, in every mixture of the two forms.
+    #[test]
+    fn what_is_written_binary_reads_back_bit_for_bit(
+        tensors in prop::collection::vec((tensors(), any::<bool>()), 0..4),
+        half in any::<u16>(),
+    ) {
+        let half = Tensor::new(Datatype::Bf16, vec![], half.to_le_bytes().to_vec().into()).unwrap();
+        let mut outputs: Vec<_> = tensors
+            .iter()
+            .map(|(tensor, is_binary)| ResponseOutput { name: "t", tensor, is_binary: *is_binary })
+            .collect();
+        outputs.insert(outputs.len() / 2, ResponseOutput { name: "half", tensor: &half, is_binary: true });
+        let (body, json_bytes) = encode_mixed(&outputs);
+        let (json, binary) = body.split_at(json_bytes.unwrap());
+        let json = as_request(json);
+        let request = Bytes::from([json.as_bytes(), binary].concat());
+        let request = decode_request(&request, Some(json.len())).unwrap();
+        let read: Vec<&Tensor> = request.inputs.iter().map(|(_, tensor)| tensor).collect();
+        prop_assert_eq!(read, outputs.iter().map(|output| output.tensor).collect::<Vec<_>>());
+    }
+
+    /// Sizes, header and elements that do not belong together.
+    #[test]
+    fn arbitrary_binary_parts_never_panic(
+        datatype in prop::sample::select(Datatype::ALL.to_vec()),
+        shape in shapes(),
+        size in 0_u64..40,
+        binary in prop::collection::vec(any::<u8>(), 0..40),
+        shift in -3_isize..4,
+    ) {
+        let json = format!(r#"{{"inputs":[{{"name":"x","shape":{shape:?},"datatype":"{datatype}","parameters":{{"binary_data_size":{size}}}}}]}}"#);
+        let body = Bytes::from([json.as_bytes(), &binary].concat());
+        let _ = decode_request(&body, Some(json.len().saturating_add_signed(shift)));
     }
 
     #[test]
@@ -113,13 +156,16 @@ proptest! {
         let flat = flat.strip_suffix("}]}").unwrap();
         prop_assume!(!tensor.shape().is_empty());
         let nested = nest(&mut split_elements(flat).into_iter(), tensor.shape());
-        let request = decode_request(format!("{head}\"data\":{nested}}}]}}").as_bytes()).unwrap();
+        let request = decode_json_request(format!("{head}\"data\":{nested}}}]}}").as_bytes()).unwrap();
         prop_assert_eq!(&request.inputs[0].1, &tensor);
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = decode_request(&body);
+    fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..300), json_bytes in 0_usize..400) {
+        let _ = decode_json_request(&body);
+        let body = Bytes::from(body);
+        let _ = decode_request(&body, Some(json_bytes));
+        let _ = decode_request(&body, None);
     }
 
     #[test]
@@ -129,7 +175,7 @@ proptest! {
         data in "[\\[\\], 0-9.eE\"\\\\a{}:truefalsn-]{0,40}",
     ) {
         let body = format!(r#"{{"inputs":[{{"name":"x","shape":{shape:?},"datatype":"{datatype}","data":[{data}]}}]}}"#);
-        let _ = decode_request(body.as_bytes());
+        let _ = decode_json_request(body.as_bytes());
     }
 
     /// One byte changed, doubled or dropped, anywhere in a good request.
@@ -147,7 +193,7 @@ proptest! {
             1 => body.insert(position, byte),
             _ => { body.remove(position); }
         }
-        if let Ok(request) = decode_request(&body) {
+        if let Ok(request) = decode_json_request(&body) {
             let decoded: usize = request.inputs.iter().map(|(_, tensor)| tensor.data().len()).sum();
             // An element of eight bytes is at least one character and a comma.
             prop_assert!(decoded <= 4 * body.len());
@@ -158,7 +204,7 @@ proptest! {
 fn refused(datatype: Datatype, data: Vec<u8>, words: &[&str]) {
     let tensor = Tensor::new(datatype, vec![2], data.into()).unwrap();
     let model: ModelName = "m".parse().unwrap();
-    let outputs = [("score", &tensor)];
+    let outputs = [ResponseOutput { name: "score", tensor: &tensor, is_binary: false }];
     let response = InferResponse { model: &model, version: VersionNumber(1), id: None, outputs: &outputs };
     let message = encode_response(&response).unwrap_err().to_string();
     for word in words {

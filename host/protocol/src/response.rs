@@ -1,5 +1,6 @@
-//! An inference response: typed tensors straight into JSON text.
+//! An inference response: typed tensors straight into JSON text, or behind it as they are.
 
+use bytes::Bytes;
 use modelhost_core::{Datatype, ModelName, Tensor, VersionNumber};
 use serde::Serialize;
 use serde::ser::{Error as _, SerializeSeq, Serializer};
@@ -16,7 +17,27 @@ pub struct InferResponse<'a> {
     /// The `id` of the request.
     pub id: Option<&'a str>,
     /// The output tensors, in the order in which they are written.
-    pub outputs: &'a [(&'a str, &'a Tensor)],
+    pub outputs: &'a [ResponseOutput<'a>],
+}
+
+/// One output tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseOutput<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its elements.
+    pub tensor: &'a Tensor,
+    /// Whether it follows the JSON part as it is, in place of being written into it.
+    pub is_binary: bool,
+}
+
+/// A response body.
+#[derive(Debug)]
+pub struct EncodedResponse {
+    /// How many of its bytes are JSON, for the header `Inference-Header-Content-Length`. None: all.
+    pub json_bytes: Option<usize>,
+    /// Its bytes: JSON, then the binary outputs, which are those of the tensors and not copied.
+    pub pieces: Vec<Bytes>,
 }
 
 /// Outputs that have no JSON form. The sentence names the output and the element, and says what to ask for.
@@ -27,13 +48,21 @@ pub struct EncodeError(#[from] serde_json::Error);
 /// Writes a response body. Floating-point numbers take the shortest form that reads back as the same number.
 ///
 /// # Errors
-/// An output holds NaN, an infinity or bytes that are not UTF-8, or is FP16 or BF16.
-pub fn encode_response(response: &InferResponse<'_>) -> Result<Vec<u8>, EncodeError> {
-    let data: usize = response.outputs.iter().map(|(_, tensor)| text_bytes(tensor)).sum();
+/// An output that is not binary holds NaN, an infinity or bytes that are not UTF-8, or is FP16 or BF16.
+pub fn encode_response(response: &InferResponse<'_>) -> Result<EncodedResponse, EncodeError> {
     let id = response.id.map_or(0, str::len);
-    let mut body = Vec::with_capacity(256 + id + 128 * response.outputs.len() + data);
-    serde_json::to_writer(&mut body, &JsonResponse::from(response))?;
-    Ok(body)
+    let text: usize = json_outputs(response).map(|output| text_bytes(output.tensor)).sum();
+    let mut json = Vec::with_capacity(256 + id + 128 * response.outputs.len() + text);
+    serde_json::to_writer(&mut json, &JsonResponse::from(response))?;
+    let has_binary = response.outputs.iter().any(|output| output.is_binary);
+    let json_bytes = has_binary.then_some(json.len());
+    let binary = response.outputs.iter().filter(|output| output.is_binary);
+    let pieces = std::iter::once(json.into()).chain(binary.map(|output| output.tensor.data().clone()));
+    Ok(EncodedResponse { json_bytes, pieces: pieces.collect() })
+}
+
+fn json_outputs<'a>(response: &InferResponse<'a>) -> impl Iterator<Item = &'a ResponseOutput<'a>> {
+    response.outputs.iter().filter(|output| !output.is_binary)
 }
 
 /// About what the elements take as text; too little only costs one more move. A probability such as 0.0012345678 with
@@ -72,17 +101,23 @@ impl Serialize for JsonVersion {
     }
 }
 
-struct JsonOutputs<'a>(&'a [(&'a str, &'a Tensor)]);
+struct JsonOutputs<'a>(&'a [ResponseOutput<'a>]);
 
 impl Serialize for JsonOutputs<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|(name, tensor)| JsonOutput {
+        serializer.collect_seq(self.0.iter().map(|ResponseOutput { name, tensor, is_binary }| JsonOutput {
             name,
             shape: tensor.shape(),
             datatype: tensor.datatype(),
-            data: JsonData { name, tensor },
+            parameters: is_binary.then(|| BinaryParameters { binary_data_size: tensor.data().len() }),
+            data: (!is_binary).then_some(JsonData { name, tensor }),
         }))
     }
+}
+
+#[derive(Serialize)]
+struct BinaryParameters {
+    binary_data_size: usize,
 }
 
 #[derive(Serialize)]
@@ -90,7 +125,10 @@ struct JsonOutput<'a> {
     name: &'a str,
     shape: &'a [u64],
     datatype: Datatype,
-    data: JsonData<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<BinaryParameters>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<JsonData<'a>>,
 }
 
 /// The elements of an output, as one flat array.

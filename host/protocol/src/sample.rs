@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::object::Object;
-use crate::request::{DecodeError, InferRequest, decode_request};
+use crate::request::{DecodeError, InferRequest, decode_json_request};
 
 /// What is looked for in a file; all else in it is left alone.
 #[derive(Deserialize)]
@@ -19,9 +19,9 @@ struct Example<'a> {
 /// [`DecodeError`] as for a request.
 pub fn decode_sample(file: &[u8]) -> Result<InferRequest, DecodeError> {
     match serde_json::from_slice::<Object<Example<'_>>>(file) {
-        Ok(Object(Example { request: Some(request) })) => decode_request(request.get().as_bytes()),
+        Ok(Object(Example { request: Some(request) })) => decode_json_request(request.get().as_bytes()),
         // Whatever is wrong with it is said about the request that it should have been.
-        _ => decode_request(file),
+        _ => decode_json_request(file),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::artifacts::version_path;
 use crate::error::RegistryError;
 use crate::journal::{Change, Entry};
 use crate::manifests;
-use crate::model::{Added, DeploymentChange, NewVersion, Revision, Version};
+use crate::model::{Added, DeploymentChange, NewVersion, Revision, TrafficShare, Version};
 use crate::records::{self, Head};
 use crate::recovery::{digests_of, is_visible};
 use crate::registry::{Registry, Writer, no_model, no_version};
@@ -104,8 +104,41 @@ impl Registry {
         self.revise(&mut writer, model, head, change, None)
     }
 
+    /// Takes a model out of service, by a new revision without traffic: what was deployed stays in the log, for
+    /// [`Registry::rollback`] and for [`Registry::last_traffic`]. Returns it, and the model's generation.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`], and failures of the disk.
+    pub fn unload(
+        &self,
+        model: &ModelName,
+        by: Option<String>,
+        comment: Option<String>,
+    ) -> Result<(Revision, u64), RegistryError> {
+        let mut writer = self.writer.lock();
+        let head = self.existing(model)?;
+        let change = DeploymentChange { traffic: Vec::new(), by, comment };
+        self.revise(&mut writer, model, head, change, None)
+    }
+
+    /// What answered last for a model that may be unloaded now; none where nothing did, or a version of it was deleted.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`], and failures of the disk.
+    pub fn last_traffic(&self, model: &ModelName) -> Result<Option<Vec<TrafficShare>>, RegistryError> {
+        let head = self.existing(model)?;
+        for number in (1..=head.deployment.as_ref().map_or(0, |newest| newest.number)).rev() {
+            let revision = self.revision(model, number)?;
+            if let Some(revision) = revision.filter(|revision| !revision.is_unloading()) {
+                let is_whole = refuse_if_deleted(&head, &revision).is_ok();
+                return Ok(is_whole.then_some(revision.traffic));
+            }
+        }
+        Ok(None)
+    }
+
     /// Makes a new revision that restores an older one: the one numbered `to`, or else the newest older one whose
-    /// traffic differs from the newest. Returns it, and the model's generation.
+    /// traffic differs from the newest and lets a version answer. Returns it, and the model's generation.
     ///
     /// # Errors
     /// [`RegistryError::NotFound`], [`RegistryError::PreconditionFailed`], [`RegistryError::Conflict`] where there is
@@ -141,6 +174,12 @@ impl Registry {
             })?,
             None => self.previous_revision(model, head)?,
         };
+        if target.is_unloading() {
+            return Err(RegistryError::Conflict(format!(
+                "revision {} unloaded the model: nothing answered under it",
+                target.number
+            )));
+        }
         refuse_if_deleted(head, &target)?;
         Ok(target)
     }
@@ -279,7 +318,8 @@ impl Registry {
         };
         for number in (1..current.number).rev() {
             let older = self.revision(model, number)?;
-            if let Some(older) = older.filter(|older| older.traffic != current.traffic) {
+            let restores = |older: &Revision| older.traffic != current.traffic && !older.is_unloading();
+            if let Some(older) = older.filter(restores) {
                 return Ok(older);
             }
         }
@@ -332,6 +372,7 @@ fn number_version(number: VersionNumber, new: NewVersion) -> Version {
         signature: new.signature,
         graphs: new.graphs,
         samples: new.samples,
+        capabilities: new.capabilities,
         metadata: new.metadata,
         compiled_size_bytes: new.compiled_size_bytes,
         ensemble: new.ensemble,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use modelhost_core::{
-    AliasName, ComponentMetadata, Digest, EngineChoice, Ensemble, GraphDescription, ModelConfiguration,
-    ModelName, SampleSection, Signature, VersionNumber,
+    AliasName, Capabilities, ComponentMetadata, Digest, EngineChoice, Ensemble, GraphDescription,
+    ModelConfiguration, ModelName, SampleSection, Signature, VersionNumber,
 };
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,9 @@ pub struct Version {
     /// The requests that it brings along, which warm it up whenever it is loaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<SampleSection>,
+    /// What it can do beside answering one request with one response. Nothing in records of hosts that did not ask.
+    #[serde(default, skip_serializing_if = "Capabilities::is_empty")]
+    pub capabilities: Capabilities,
     /// What its author says about it.
     pub metadata: ComponentMetadata,
     /// Of the machine code that was made of it at upload, in bytes.
@@ -81,6 +84,8 @@ pub struct NewVersion {
     pub graphs: Vec<GraphArtifact>,
     /// The requests that it brings along.
     pub samples: Vec<SampleSection>,
+    /// What it can do beside answering one request with one response.
+    pub capabilities: Capabilities,
     /// What its author says about it.
     pub metadata: ComponentMetadata,
     /// Of the machine code that was made of it, in bytes.
@@ -111,7 +116,7 @@ pub struct Revision {
     pub number: u64,
     /// When it was made.
     pub time: Timestamp,
-    /// Which versions answer.
+    /// Which versions answer; empty where the model was unloaded.
     pub traffic: Vec<TrafficShare>,
     /// Who made it, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,6 +130,11 @@ pub struct Revision {
 }
 
 impl Revision {
+    /// Whether it takes the model out of service: no version of it answers, under any name, until a later revision.
+    pub fn is_unloading(&self) -> bool {
+        self.traffic.is_empty()
+    }
+
     /// Whether this version answers requests under this revision.
     pub fn names(&self, version: VersionNumber) -> bool {
         self.traffic.iter().any(|share| share.version == version)

@@ -216,7 +216,7 @@ fn missing(number: VersionNumber) -> Inapplicable {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use modelhost_core::{ComponentMetadata, Digest, Signature};
+    use modelhost_core::{Capabilities, ComponentMetadata, Digest, Signature};
     use serde_json::json;
 
     use super::*;
@@ -241,6 +241,7 @@ mod tests {
             signature: Signature::default(),
             graphs: Vec::new(),
             samples: Vec::new(),
+            capabilities: Capabilities::default(),
             metadata: ComponentMetadata::default(),
             compiled_size_bytes: 0,
             ensemble: None,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use modelhost_core::{ComponentMetadata, Digest, Ensemble, EnsembleStep, ErrorCode, Signature};
+use modelhost_core::{Capabilities, ComponentMetadata, Digest, Ensemble, EnsembleStep, ErrorCode, Signature};
 use modelhost_registry::{Added, NewVersion, Registry, RegistryError, ensemble_file};
 use support::*;
 use tempfile::TempDir;
@@ -37,6 +37,7 @@ fn add_ensemble(registry: &Registry, name: &str, ensemble: &Ensemble) -> Result<
         signature: Signature::default(),
         graphs: Vec::new(),
         samples: Vec::new(),
+        capabilities: Capabilities::default(),
         metadata: ComponentMetadata::default(),
         compiled_size_bytes: 0,
         ensemble: Some(ensemble.clone()),

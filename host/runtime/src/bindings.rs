@@ -9,6 +9,7 @@ wasmtime::component::bindgen!({
         "wasi:nn/inference.[method]graph-execution-context.compute": async | trappable,
         "wasi:nn/graph.load": async | trappable,
         "modelhost:plugin/predictions.lookup": async | trappable,
+        "modelhost:plugin/streams.[method]response-sender.send": async | trappable,
         default: trappable,
     },
     exports: { default: async },
@@ -18,5 +19,6 @@ wasmtime::component::bindgen!({
         "wasi:nn/inference.graph-execution-context": crate::state::NnContext,
         "wasi:nn/errors.error": crate::state::NnError,
         "modelhost:plugin/tensors.tensor": crate::state::PluginTensor,
+        "modelhost:plugin/streams.response-sender": crate::streaming::ResponseSender,
     },
 });

@@ -49,6 +49,15 @@ pub enum CallError {
         /// The time that it had.
         milliseconds: u128,
     },
+    /// The client took no response for too long.
+    #[error("the client took no response for {milliseconds} ms")]
+    ClientTooSlow {
+        /// The time that it had.
+        milliseconds: u128,
+    },
+    /// The client went away before it had all responses.
+    #[error("the client went away")]
+    ClientGone,
     /// All sandboxes are taken.
     #[error("all sandboxes are busy")]
     Overloaded,
@@ -75,7 +84,9 @@ impl CallError {
             | CallError::LimitExceeded(_)
             | CallError::Trapped { .. }
             | CallError::ContractViolation { .. } => ErrorCode::PluginFailed,
-            CallError::DeadlineExceeded { .. } => ErrorCode::DeadlineExceeded,
+            CallError::DeadlineExceeded { .. } | CallError::ClientTooSlow { .. } | CallError::ClientGone => {
+                ErrorCode::DeadlineExceeded
+            }
             CallError::Overloaded | CallError::GraphOverloaded => ErrorCode::Overloaded,
             CallError::Host { .. } => ErrorCode::Internal,
         }
@@ -93,6 +104,8 @@ impl CallError {
             CallError::Trapped { .. } => "trap",
             CallError::ContractViolation { .. } => "contract_violation",
             CallError::DeadlineExceeded { .. } => "timeout",
+            CallError::ClientTooSlow { .. } => "client_too_slow",
+            CallError::ClientGone => "client_gone",
             CallError::Overloaded | CallError::GraphOverloaded => "overloaded",
             CallError::Host { .. } => "host",
         }

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use modelhost_core::{ComponentMetadata, Digest, EngineName, GraphDescription, SampleSection};
+use modelhost_core::{Capabilities, ComponentMetadata, Digest, EngineName, GraphDescription, SampleSection};
 use modelhost_inference::{Engine, Engines, ExecutableGraph};
 use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
@@ -31,6 +31,8 @@ pub struct Examination {
     pub graphs: Vec<ExaminedGraph>,
     /// The requests that it brings along.
     pub samples: Vec<SampleSection>,
+    /// What it can do beside answering one request with one response.
+    pub capabilities: Capabilities,
     /// What it says about itself.
     pub metadata: ComponentMetadata,
     /// Bytes of compiled code.
@@ -132,6 +134,7 @@ fn examine(
         imports: inspection.imports,
         graphs,
         samples: samples(&inspection.samples),
+        capabilities: inspection.capabilities,
         metadata: inspection.metadata,
         compiled_size_bytes: compiled.len() as u64,
     }))

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use modelhost_core::ComponentMetadata;
+use modelhost_core::{Capabilities, ComponentMetadata};
 use wasmparser::{BinaryReaderError, Encoding, Parser, Payload};
 
 use crate::refusal::Refusal;
@@ -13,6 +13,12 @@ pub const GRAPH_SECTION_PREFIX: &str = "modelhost:graph/";
 
 /// The custom sections whose names begin like this are samples, named by the rest: requests that the plugin answers.
 pub const SAMPLE_SECTION_PREFIX: &str = "modelhost:sample/";
+
+/// The custom sections whose names begin like this declare a task, named by the rest.
+pub const TASK_SECTION_PREFIX: &str = "modelhost:task/";
+
+/// What a component exports that answers one request with many responses.
+pub(crate) const STREAMING_PREDICTOR: &str = "modelhost:plugin/streaming-predictor@0.1.0";
 
 const PREDICTOR: &str = "modelhost:plugin/predictor@0.1.0";
 const MAX_NAME_BYTES: usize = 128;
@@ -33,15 +39,19 @@ const GRAPH: Kind =
 /// Samples are run whenever a version is loaded: some, and of the size of a request.
 const SAMPLE: Kind =
     Kind { noun: "sample", prefix: SAMPLE_SECTION_PREFIX, max_count: 16, max_bytes: 1 << 20 };
+/// Only the names count.
+const TASK: Kind = Kind { noun: "task", prefix: TASK_SECTION_PREFIX, max_count: 16, max_bytes: 1 << 10 };
 
 /// Interfaces that every plugin may import: inference, tensors and logging, the parts of WASI that a standard
 /// library needs, which are linked to an empty world, and the lookup of predictions, which answers nothing before an
 /// operator grants a table. A package ends in `/`.
-const GRANTED: [&str; 10] = [
+const GRANTED: [&str; 12] = [
     "modelhost:plugin/tensors@0.1.0",
     "modelhost:plugin/graphs@0.1.0",
     "modelhost:plugin/logging@0.1.0",
     "modelhost:plugin/predictions@0.1.0",
+    "modelhost:plugin/requests@0.1.0",
+    "modelhost:plugin/streams@0.1.0",
     "wasi:nn/",
     "wasi:cli/",
     "wasi:io/",
@@ -62,6 +72,8 @@ pub struct Inspection {
     pub graphs: Sections,
     /// The samples that it carries: name, and where the bytes are.
     pub samples: Sections,
+    /// What it can do beside answering one request with one response.
+    pub capabilities: Capabilities,
     /// What it says about itself.
     pub metadata: ComponentMetadata,
 }
@@ -80,8 +92,12 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
     if !outline.exports.iter().any(|name| name == PREDICTOR) {
         return Err(Refusal::NoPredictor { expected: PREDICTOR, exports: outline.exports });
     }
-    let Outline { imports, graphs, samples, .. } = outline;
-    Ok(Inspection { imports, graphs, samples, metadata: metadata(bytes) })
+    let Outline { imports, exports, graphs, samples, tasks } = outline;
+    let capabilities = Capabilities {
+        streaming: exports.iter().any(|name| name == STREAMING_PREDICTOR),
+        tasks: tasks.into_iter().map(|(name, _)| name).collect(),
+    };
+    Ok(Inspection { imports, graphs, samples, capabilities, metadata: metadata(bytes) })
 }
 
 fn is_granted(import: &str) -> bool {
@@ -112,6 +128,7 @@ struct Outline {
     exports: Vec<String>,
     graphs: Sections,
     samples: Sections,
+    tasks: Sections,
 }
 
 fn outline(bytes: &[u8]) -> Result<Outline, Refusal> {
@@ -139,7 +156,12 @@ fn outline(bytes: &[u8]) -> Result<Outline, Refusal> {
             }
             Payload::CustomSection(section) => {
                 let bytes = section.data_offset()..section.data_offset() + section.data().len();
-                for (kind, known) in [(GRAPH, &mut outline.graphs), (SAMPLE, &mut outline.samples)] {
+                let kinds = [
+                    (GRAPH, &mut outline.graphs),
+                    (SAMPLE, &mut outline.samples),
+                    (TASK, &mut outline.tasks),
+                ];
+                for (kind, known) in kinds {
                     if let Some(name) = section.name().strip_prefix(kind.prefix) {
                         add_section(kind, known, name, bytes.clone())?;
                     }
@@ -256,6 +278,18 @@ mod tests {
         );
         let twice = add_graph_section(bytes, "inner", b"");
         assert_eq!(graphs_of(&twice), Err(Refusal::SectionTwice { noun: "graph", name: "inner".to_owned() }));
+    }
+
+    #[test]
+    fn tasks_are_names() {
+        let section = |name: &'static str| CustomSection { name: name.into(), data: b"1".as_slice().into() };
+        let mut component = Component::new();
+        component
+            .section(&section("modelhost:task/chat"))
+            .section(&section("modelhost:task/text-generation"));
+        let tasks = outline(&component.finish()).unwrap().tasks;
+        let names: Vec<String> = tasks.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["chat", "text-generation"]);
     }
 
     #[test]

@@ -7,25 +7,26 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use modelhost_core::{Parameter, Signature, TensorDescription};
+use modelhost_core::{Parameter, Signature};
 use modelhost_inference::{Graph, GraphHold, Priority};
 use wasmtime::component::Component;
 
-use crate::bindings::PluginPre;
 use crate::call::{CallError, CallOptions};
+use crate::linked::Linked;
 use crate::memory_budget::MemoryBudget;
 use crate::recorder::Recorder;
 use crate::refusal::Refusal;
 use crate::runtime::Runtime;
 use crate::sandbox::{Answer, NamedTensors, Sandbox, last_sentence};
 use crate::scheduling::{Scheduling, Share};
-use crate::signature::check_signature;
+use crate::signature::{check_signature, in_signature_order};
 use crate::state::{CallContext, CallState, Graphs};
+use crate::streaming::{ResponseSender, Streamed};
 
 /// A version that is ready to be called. Shared by all its calls.
 pub struct Plugin {
     runtime: Arc<Runtime>,
-    pre: PluginPre<CallState>,
+    linked: Linked,
     graphs: Arc<Graphs>,
     /// Model and version, such as `income/3`, for the log.
     origin: Arc<str>,
@@ -68,10 +69,7 @@ impl Plugin {
         // SAFETY: the caller vouches for the file.
         let component = unsafe { Component::deserialize_file(runtime.engine(), compiled) }
             .map_err(|error| Refusal::TooLargeForSandbox { reason: last_sentence(&error) })?;
-        let pre = runtime
-            .linker()
-            .instantiate_pre(&component)
-            .and_then(PluginPre::new)
+        let linked = Linked::new(runtime.linker(), &component)
             .map_err(|error| Refusal::WrongWorld { reason: last_sentence(&error) })?;
         // A failure here only makes the first call slower, and will be met there again.
         let _ = component.initialize_copy_on_write_image();
@@ -84,7 +82,7 @@ impl Plugin {
         Ok(Plugin {
             share: runtime.share(scheduling),
             runtime,
-            pre,
+            linked,
             _holds: distinct(&graphs).map(|graph| graph.hold()).collect(),
             graphs: Arc::new(graphs),
             origin: origin.into(),
@@ -185,6 +183,35 @@ impl Plugin {
         self.runtime.run(&self.share, options.priority, limit, call).await
     }
 
+    /// Answers one request with as many responses as the plugin likes, or with one where it does not stream. Each is
+    /// checked against the signature of the channel. The limit of time is that of any call, waiting for the client
+    /// included. Dropping the future ends the call.
+    ///
+    /// # Errors
+    /// [`CallError`], after the responses that were sent before.
+    pub async fn predict_stream(
+        self: &Arc<Self>,
+        inputs: NamedTensors,
+        parameters: Vec<(String, Parameter)>,
+        options: CallOptions,
+        mut responses: ResponseSender,
+    ) -> Result<Streamed, CallError> {
+        let plugin = self.clone();
+        let call = move |deadline| async move {
+            let mut sandbox = plugin.sandbox(deadline, options.priority).await?;
+            if plugin.linked.predict_stream.is_some() {
+                return sandbox.predict_stream(inputs, parameters, responses).await;
+            }
+            let Answer { outputs, times, executions } = sandbox.predict(inputs, parameters).await?;
+            // Nothing but the answer has to wait for the client.
+            drop(sandbox);
+            responses.send(outputs).await?;
+            Ok(Streamed { times, waited: responses.waited(), executions })
+        };
+        let limit = options.timeout.min(self.runtime.settings().limits.wall_time());
+        self.runtime.run(&self.share, options.priority, limit, call).await
+    }
+
     /// Makes a sandbox for a call that has to be over at `deadline`.
     ///
     /// # Errors
@@ -212,7 +239,7 @@ impl Plugin {
             recorder,
         };
         let state = CallState::new(self.runtime.services(), call);
-        Sandbox::start(self.runtime.engine(), &self.pre, state).await
+        Sandbox::start(self.runtime.engine(), &self.linked, state).await
     }
 }
 
@@ -222,12 +249,4 @@ fn distinct(graphs: &Graphs) -> impl Iterator<Item = &Arc<Graph>> {
         graphs.values().take(*index).all(|earlier| !Arc::ptr_eq(earlier, graph))
     };
     graphs.values().enumerate().filter(is_first).map(|(_, graph)| graph)
-}
-
-fn in_signature_order(signature: &Signature, mut outputs: NamedTensors) -> Result<NamedTensors, CallError> {
-    TensorDescription::check_all(&signature.outputs, "output", &outputs)
-        .map_err(|mismatch| CallError::ContractViolation { reason: mismatch.to_string() })?;
-    let position = |name: &str| signature.outputs.iter().position(|described| described.name == name);
-    outputs.sort_by_key(|(name, _)| position(name));
-    Ok(outputs)
 }

@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use modelhost_core::Signature;
 use modelhost_inference::{
     BackgroundThreads, ComputeError, ComputeOptions, Engines, Executor, Graph, GraphCache, InferenceSettings,
     Priority, RunLimits,
@@ -22,6 +23,7 @@ use crate::scheduling::{Scheduling, Share};
 use crate::services::Services;
 use crate::settings::{RuntimeSettings, threads_or_cores};
 use crate::state::CallState;
+use crate::streaming::{ResponseReceiver, ResponseSender, response_channel};
 use crate::threads::PluginThreads;
 
 /// Runs plugins.
@@ -128,6 +130,11 @@ impl Runtime {
         let turns = self.requests.threads.share(scheduling.weight);
         let background_turns = self.background.threads.share(scheduling.weight);
         Share::new(scheduling, turns, background_turns)
+    }
+
+    /// A way for the responses of one call to its client.
+    pub fn response_channel(&self, signature: &Arc<Signature>) -> (ResponseSender, ResponseReceiver) {
+        response_channel(signature.clone(), &self.settings.limits)
     }
 
     pub(crate) fn engine(&self) -> &Engine {

@@ -4,13 +4,15 @@
 use std::time::{Duration, Instant};
 
 use modelhost_core::{Parameter, Signature, Tensor, TensorDescription};
-use wasmtime::component::Resource;
+use wasmtime::component::{ComponentExportIndex, Instance, Resource};
 use wasmtime::{Engine, Store};
 
+use crate::bindings::Plugin as Bindings;
 use crate::bindings::exports::modelhost::plugin::predictor;
-use crate::bindings::{Plugin as Bindings, PluginPre};
 use crate::call::CallError;
+use crate::linked::{Linked, PredictStream, predict_stream};
 use crate::state::{CallState, InferenceEnded, InferenceTime, LimitExceeded, PluginTensor};
+use crate::streaming::{ResponseSender, Streamed};
 
 /// Named tensors, in the order in which they came.
 pub type NamedTensors = Vec<(String, Tensor)>;
@@ -43,13 +45,15 @@ pub struct CallTimes {
 pub struct Sandbox {
     store: Store<CallState>,
     bindings: Bindings,
+    instance: Instance,
+    predict_stream: Option<ComponentExportIndex>,
     began: Instant,
 }
 
 impl Sandbox {
     pub(crate) async fn start(
         engine: &Engine,
-        pre: &PluginPre<CallState>,
+        linked: &Linked,
         state: CallState,
     ) -> Result<Sandbox, CallError> {
         let began = Instant::now();
@@ -63,8 +67,14 @@ impl Sandbox {
         store.set_hostcall_fuel(tensor_bytes.saturating_add(1 << 20));
         // Above the limit of the table, which is the one that is set and that is named when it is hit.
         store.set_max_component_handles(handles.saturating_mul(2).saturating_add(64));
-        match pre.instantiate_async(&mut store).await {
-            Ok(bindings) => Ok(Sandbox { store, bindings, began }),
+        let instantiated = async {
+            let instance = linked.pre.instantiate_async(&mut store).await?;
+            Ok((linked.indices.load(&mut store, &instance)?, instance))
+        };
+        match instantiated.await {
+            Ok((bindings, instance)) => {
+                Ok(Sandbox { store, bindings, instance, predict_stream: linked.predict_stream, began })
+            }
             Err(error) => Err(match explain(&error, store.data()) {
                 // What neither ran nor trapped has exports of other types than the contract's.
                 CallError::Trapped { reason } if !is_from_inside(&error) => {
@@ -75,11 +85,12 @@ impl Sandbox {
         }
     }
 
-    /// Asks what the plugin takes and answers.
+    /// Asks what the plugin takes and answers. What else it exports has the types of the contract.
     ///
     /// # Errors
     /// [`CallError`].
     pub async fn signature(&mut self) -> Result<Signature, CallError> {
+        self.streaming()?;
         let answer = self.bindings.modelhost_plugin_predictor().call_get_signature(&mut self.store).await;
         let signature = answer.map_err(|trap| explain(&trap, self.store.data()))?.map_err(CallError::from)?;
         Ok(Signature::from(signature))
@@ -94,21 +105,71 @@ impl Sandbox {
         inputs: NamedTensors,
         parameters: Vec<(String, Parameter)>,
     ) -> Result<Answer, CallError> {
-        let mut handles = Vec::with_capacity(inputs.len());
-        for (name, tensor) in inputs {
-            let pushed = self.store.data_mut().push_tensor(tensor, PluginTensor);
-            handles.push((name, pushed.map_err(|trap| explain(&trap, self.store.data()))?));
-        }
-        let parameters: Vec<_> = parameters.into_iter().map(|(name, value)| (name, value.into())).collect();
+        let handles = self.handles(inputs)?;
+        let parameters = contract_parameters(parameters);
         let predictor = self.bindings.modelhost_plugin_predictor();
         let answer = predictor.call_predict(&mut self.store, &handles, &parameters).await;
         let outputs = answer.map_err(|trap| explain(&trap, self.store.data()))?.map_err(CallError::from)?;
         let outputs = take_outputs(self.store.data_mut(), outputs)?;
         let inference = self.store.data().inference;
-        // A plugin that ran no graph is what was executed.
-        let executions = if inference.first.is_some() { inference.executions } else { 1 };
-        Ok(Answer { outputs, times: call_times(self.began, &inference), executions })
+        Ok(Answer { outputs, times: call_times(self.began, &inference), executions: executions(&inference) })
     }
+
+    /// Answers one request with responses, which are checked as they are sent.
+    ///
+    /// # Errors
+    /// [`CallError`], also where the plugin does not stream.
+    pub(crate) async fn predict_stream(
+        &mut self,
+        inputs: NamedTensors,
+        parameters: Vec<(String, Parameter)>,
+        responses: ResponseSender,
+    ) -> Result<Streamed, CallError> {
+        let Some(function) = self.streaming()? else {
+            return Err(CallError::ContractViolation { reason: "it does not stream".to_owned() });
+        };
+        let handles = self.handles(inputs)?;
+        let parameters = contract_parameters(parameters);
+        let state = self.store.data_mut();
+        let responses = state.push(responses).map_err(|trap| explain(&trap, self.store.data()))?;
+        let borrowed = Resource::new_borrow(responses.rep());
+        let ended = function.call_async(&mut self.store, (&handles, &parameters, borrowed)).await;
+        let (answer,) = ended.map_err(|trap| explain(&trap, self.store.data()))?;
+        answer.map_err(CallError::from)?;
+        let state = self.store.data();
+        let waited = state.table.get(&responses).map_or(Duration::ZERO, ResponseSender::waited);
+        let inference = state.inference;
+        let mut times = call_times(self.began, &inference);
+        // Whether it was before or after the first inference; most plugins send nothing before.
+        times.after_inference = times.after_inference.saturating_sub(waited);
+        Ok(Streamed { times, waited, executions: executions(&inference) })
+    }
+
+    fn streaming<'a>(&mut self) -> Result<Option<PredictStream<'a>>, CallError> {
+        let Some(index) = &self.predict_stream else { return Ok(None) };
+        let function = predict_stream(&mut self.store, &self.instance, index);
+        let wrong = |error| CallError::ContractViolation { reason: last_sentence(&error) };
+        function.map(Some).map_err(wrong)
+    }
+
+    /// Gives the plugin its inputs.
+    fn handles(&mut self, inputs: NamedTensors) -> Result<Vec<(String, Resource<PluginTensor>)>, CallError> {
+        let mut handles = Vec::with_capacity(inputs.len());
+        for (name, tensor) in inputs {
+            let pushed = self.store.data_mut().push_tensor(tensor, PluginTensor);
+            handles.push((name, pushed.map_err(|trap| explain(&trap, self.store.data()))?));
+        }
+        Ok(handles)
+    }
+}
+
+fn contract_parameters(parameters: Vec<(String, Parameter)>) -> Vec<(String, predictor::Parameter)> {
+    parameters.into_iter().map(|(name, value)| (name, value.into())).collect()
+}
+
+/// A plugin that ran no graph is what was executed.
+fn executions(inference: &InferenceTime) -> u32 {
+    if inference.first.is_some() { inference.executions } else { 1 }
 }
 
 fn call_times(began: Instant, inference: &InferenceTime) -> CallTimes {
@@ -121,7 +182,7 @@ fn call_times(began: Instant, inference: &InferenceTime) -> CallTimes {
     }
 }
 
-fn take_outputs(
+pub(crate) fn take_outputs(
     state: &mut CallState,
     outputs: Vec<(String, Resource<PluginTensor>)>,
 ) -> Result<NamedTensors, CallError> {
@@ -143,6 +204,9 @@ fn take_outputs(
 
 /// What a trap means to somebody who cannot see into the sandbox.
 fn explain(error: &wasmtime::Error, state: &CallState) -> CallError {
+    if let Some(error) = error.downcast_ref::<CallError>() {
+        return error.clone();
+    }
     if let Some(limit) = error.downcast_ref::<LimitExceeded>().or(state.exceeded.as_ref()) {
         return CallError::LimitExceeded(limit.clone());
     }

@@ -68,8 +68,15 @@ pub struct CallLimits {
     pub graph_memory_bytes: u64,
     /// Resource handles (tensors, graphs, contexts, streams) at one moment. Default 1,024.
     pub handles: usize,
-    /// Bytes of all outputs together. Default 64 MiB.
+    /// Bytes of all outputs of a response together. Default 64 MiB.
     pub output_bytes: usize,
+    /// Responses of one call that streams them. Default 65,536.
+    pub stream_responses: u32,
+    /// Bytes of responses that are on their way to a client before the plugin waits for it; a single response may be
+    /// larger. Default 1 MiB.
+    pub stream_buffer_bytes: usize,
+    /// Milliseconds that a client may keep a plugin waiting with one response. Then the call ends. Default 10,000.
+    pub stream_wait_ms: u64,
     /// Bytes of log text. What goes over is dropped, and counted. Default 16 KiB.
     pub log_bytes: usize,
     /// Bytes of a network that is loaded at run time. Default 64 MiB.
@@ -116,6 +123,11 @@ impl CallLimits {
     pub fn wall_time(&self) -> Duration {
         Duration::from_millis(self.wall_time_ms)
     }
+
+    /// How long a client may keep a plugin waiting.
+    pub fn stream_wait(&self) -> Duration {
+        Duration::from_millis(self.stream_wait_ms)
+    }
 }
 
 impl Default for CallLimits {
@@ -129,6 +141,9 @@ impl Default for CallLimits {
             graph_memory_bytes: 1 << 30,
             handles: 1_024,
             output_bytes: 64 << 20,
+            stream_responses: 65_536,
+            stream_buffer_bytes: 1 << 20,
+            stream_wait_ms: 10_000,
             log_bytes: 16 << 10,
             graph_load_bytes: 64 << 20,
         }

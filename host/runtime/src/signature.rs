@@ -1,10 +1,12 @@
-//! Which signatures a plugin may declare.
+//! Which signatures a plugin may declare, and whether its outputs are what it declared.
 
 use std::collections::HashSet;
 
 use modelhost_core::{MAX_RANK, Signature, TensorDescription};
 
+use crate::call::CallError;
 use crate::refusal::Refusal;
+use crate::sandbox::NamedTensors;
 
 const MAX_TENSORS: usize = 1_024;
 const MAX_NAME_BYTES: usize = 256;
@@ -21,6 +23,21 @@ pub fn check_signature(signature: &Signature) -> Result<(), Refusal> {
         return Err(invalid("it has no outputs".to_owned()));
     }
     Ok(())
+}
+
+/// Checks outputs, and puts them into the order of the signature.
+///
+/// # Errors
+/// [`CallError::ContractViolation`] with the first output that does not fit.
+pub(crate) fn in_signature_order(
+    signature: &Signature,
+    mut outputs: NamedTensors,
+) -> Result<NamedTensors, CallError> {
+    TensorDescription::check_all(&signature.outputs, "output", &outputs)
+        .map_err(|mismatch| CallError::ContractViolation { reason: mismatch.to_string() })?;
+    let position = |name: &str| signature.outputs.iter().position(|described| described.name == name);
+    outputs.sort_by_key(|(name, _)| position(name));
+    Ok(outputs)
 }
 
 fn check_tensors(role: &str, tensors: &[TensorDescription]) -> Result<(), String> {

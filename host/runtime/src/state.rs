@@ -80,6 +80,12 @@ pub enum LimitExceeded {
         /// Handles.
         limit: usize,
     },
+    /// Responses of one call.
+    #[error("limit of {limit} responses exceeded")]
+    Responses {
+        /// Responses.
+        limit: u32,
+    },
     /// Bytes of outputs.
     #[error("output limit of {limit} bytes exceeded")]
     Output {

@@ -240,7 +240,7 @@ pub(crate) async fn linger(mut incoming: Incoming) {
     }
 }
 
-fn too_large(limit: u64) -> ApiError {
+pub(crate) fn too_large(limit: u64) -> ApiError {
     ApiError::new(
         ErrorCode::TooLarge,
         format!("the body is larger than the {limit} bytes that are allowed here"),

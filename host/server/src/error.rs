@@ -25,6 +25,8 @@ pub(crate) struct ApiError {
     allow: Option<&'static str>,
     /// For [`ErrorCode::Overloaded`]: when it may be over.
     retry_after: Option<Duration>,
+    /// The field of the body that is wrong, where that is known.
+    field: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -34,7 +36,7 @@ struct ErrorBody<'a> {
 
 impl ApiError {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> ApiError {
-        ApiError { code, message: message.into(), allow: None, retry_after: None }
+        ApiError { code, message: message.into(), allow: None, retry_after: None, field: None }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> ApiError {
@@ -62,10 +64,41 @@ impl ApiError {
 
     /// The response that says so.
     pub(crate) fn reply(&self) -> Reply {
-        let status =
-            StatusCode::from_u16(self.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let error = if self.code == ErrorCode::Internal { INTERNAL_MESSAGE } else { &self.message };
-        let mut reply = json(status, &ErrorBody { error });
+        self.with_headers(json(self.status(), &ErrorBody { error: self.public_message() }))
+    }
+
+    /// What a client may read of it.
+    pub(crate) fn public_message(&self) -> &str {
+        if self.code == ErrorCode::Internal { INTERNAL_MESSAGE } else { &self.message }
+    }
+
+    /// The same error, about this field of the body.
+    pub(crate) fn about_field(self, field: &'static str) -> ApiError {
+        ApiError { field: Some(field), ..self }
+    }
+
+    /// The body of the same error in OpenAI's API.
+    pub(crate) fn openai_body(&self) -> serde_json::Value {
+        let (kind, code) = match (self.code, self.code.http_status()) {
+            (ErrorCode::NotFound, _) => ("invalid_request_error", Some("model_not_found")),
+            (ErrorCode::Overloaded, _) => ("rate_limit_error", Some("rate_limit_exceeded")),
+            (_, 400..500) => ("invalid_request_error", None),
+            _ => ("server_error", None),
+        };
+        let message = self.public_message();
+        serde_json::json!({ "error": { "message": message, "type": kind, "param": self.field, "code": code } })
+    }
+
+    /// The response that says so in OpenAI's API.
+    pub(crate) fn openai_reply(&self) -> Reply {
+        self.with_headers(json(self.status(), &self.openai_body()))
+    }
+
+    fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn with_headers(&self, mut reply: Reply) -> Reply {
         if self.code == ErrorCode::Overloaded {
             reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds(self.retry_after)));
         }
@@ -90,6 +123,12 @@ impl From<modelhost_serving::Error> for ApiError {
 
 impl From<DecodeError> for ApiError {
     fn from(error: DecodeError) -> ApiError {
+        ApiError::invalid(error.to_string())
+    }
+}
+
+impl From<modelhost_grpc::RequestError> for ApiError {
+    fn from(error: modelhost_grpc::RequestError) -> ApiError {
         ApiError::invalid(error.to_string())
     }
 }

@@ -7,7 +7,7 @@ use crate::error::ApiError;
 
 /// Names a request in the log; echoed in the response.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Set where a body holds binary tensors.
+/// How many bytes of a body are JSON, where binary tensors follow.
 pub(crate) const INFERENCE_HEADER_CONTENT_LENGTH: HeaderName =
     HeaderName::from_static("inference-header-content-length");
 
@@ -29,6 +29,21 @@ fn is_request_id(id: &[u8]) -> bool {
 
 fn random_request_id() -> HeaderValue {
     HeaderValue::try_from(format!("{:032x}", fastrand::u128(..))).unwrap_or(HeaderValue::from_static("-"))
+}
+
+/// How many bytes of a body are JSON, where it says so.
+///
+/// # Errors
+/// What is no number.
+pub(crate) fn inference_header_content_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
+    let Some(value) = headers.get(INFERENCE_HEADER_CONTENT_LENGTH) else { return Ok(None) };
+    let digits = value.to_str().unwrap_or_default().trim();
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_number).map(Some).ok_or_else(|| {
+        ApiError::invalid(
+            "the header Inference-Header-Content-Length must be the number of bytes of JSON at the start of the body",
+        )
+    })
 }
 
 /// Who asks, for the records: the standard header `From`, as the client says it. It proves nothing.
@@ -93,6 +108,20 @@ mod tests {
         }
         assert!(expected(&["\"7\"", "\"8\""]).is_err());
         assert!(expected(&["*", "\"8\""]).is_err());
+    }
+
+    #[test]
+    fn the_length_of_the_json_part_is_a_number() {
+        let length = |value| {
+            inference_header_content_length(&headers(INFERENCE_HEADER_CONTENT_LENGTH, &[value]))
+                .map(Option::unwrap)
+        };
+        assert_eq!(length("0").unwrap(), 0);
+        assert_eq!(length(" 17 ").unwrap(), 17);
+        for bad in ["", "-1", "+1", "1.0", "0x10", "99999999999999999999999"] {
+            assert!(length(bad).is_err(), "{bad}");
+        }
+        assert_eq!(inference_header_content_length(&HeaderMap::new()).unwrap(), None);
     }
 
     #[test]

@@ -23,6 +23,11 @@ pub(crate) enum Endpoint {
     ModelMetadata,
     ModelReady,
     Infer,
+    Generate,
+    GenerateStream,
+    Completions,
+    ChatCompletions,
+    Embeddings,
     Models,
     Model,
     Versions,
@@ -33,6 +38,12 @@ pub(crate) enum Endpoint {
     Alias,
     Configuration,
     Statistics,
+    ModelConfig,
+    RepositoryIndex,
+    RepositoryLoad,
+    RepositoryUnload,
+    TraceSetting,
+    Logging,
     Datasets,
     Dataset,
     DatasetVersions,
@@ -59,6 +70,8 @@ pub(crate) enum Endpoint {
     PredictionRollback,
     PredictionLookup,
     Prediction,
+    /// Every call of gRPC.
+    Grpc,
     /// No endpoint: for metrics.
     Unknown,
 }
@@ -79,6 +92,11 @@ impl Endpoint {
             Endpoint::ModelMetadata => "/v2/models/{model}",
             Endpoint::ModelReady => "/v2/models/{model}/ready",
             Endpoint::Infer => "/v2/models/{model}/infer",
+            Endpoint::Generate => "/v2/models/{model}/generate",
+            Endpoint::GenerateStream => "/v2/models/{model}/generate_stream",
+            Endpoint::Completions => "/v1/completions",
+            Endpoint::ChatCompletions => "/v1/chat/completions",
+            Endpoint::Embeddings => "/v1/embeddings",
             Endpoint::Models => "/v1/models",
             Endpoint::Model => "/v1/models/{model}",
             Endpoint::Versions => "/v1/models/{model}/versions",
@@ -89,6 +107,12 @@ impl Endpoint {
             Endpoint::Alias => "/v1/models/{model}/aliases/{alias}",
             Endpoint::Configuration => "/v1/models/{model}/configuration",
             Endpoint::Statistics => "/v2/models/{model}/stats",
+            Endpoint::ModelConfig => "/v2/models/{model}/config",
+            Endpoint::RepositoryIndex => "/v2/repository/index",
+            Endpoint::RepositoryLoad => "/v2/repository/models/{model}/load",
+            Endpoint::RepositoryUnload => "/v2/repository/models/{model}/unload",
+            Endpoint::TraceSetting => "/v2/trace/setting",
+            Endpoint::Logging => "/v2/logging",
             Endpoint::Datasets => "/v1/datasets",
             Endpoint::Dataset => "/v1/datasets/{dataset}",
             Endpoint::DatasetVersions => "/v1/datasets/{dataset}/versions",
@@ -115,6 +139,7 @@ impl Endpoint {
             Endpoint::PredictionRollback => "/v1/predictions/{table}/rollback",
             Endpoint::PredictionLookup => "/v1/predictions/{table}/lookup",
             Endpoint::Prediction => "/v1/predictions/{table}/{key}",
+            Endpoint::Grpc => "grpc",
             Endpoint::Unknown => "unknown",
         }
     }
@@ -123,7 +148,15 @@ impl Endpoint {
     pub(crate) const fn allow(self) -> &'static str {
         match self {
             Endpoint::Infer
+            | Endpoint::Generate
+            | Endpoint::GenerateStream
+            | Endpoint::Completions
+            | Endpoint::ChatCompletions
+            | Endpoint::Embeddings
             | Endpoint::Rollback
+            | Endpoint::RepositoryIndex
+            | Endpoint::RepositoryLoad
+            | Endpoint::RepositoryUnload
             | Endpoint::JobPause
             | Endpoint::JobResume
             | Endpoint::JobCancel
@@ -133,6 +166,8 @@ impl Endpoint {
             | Endpoint::ScheduleRun => "POST",
             Endpoint::Schedule | Endpoint::PredictionTable => "GET, HEAD, PUT, DELETE",
             Endpoint::Versions
+            | Endpoint::TraceSetting
+            | Endpoint::Logging
             | Endpoint::Jobs
             | Endpoint::PredictionVersions
             | Endpoint::PredictionRollback
@@ -143,6 +178,11 @@ impl Endpoint {
             Endpoint::Alias => "PUT, DELETE",
             _ => "GET, HEAD",
         }
+    }
+
+    /// Whether its errors look as in OpenAI's API.
+    pub(crate) const fn is_openai(self) -> bool {
+        matches!(self, Endpoint::Completions | Endpoint::ChatCompletions | Endpoint::Embeddings)
     }
 
     /// Whether it answers this method.
@@ -197,6 +237,17 @@ impl<'path> Route<'path> {
             ["v2", "models", model, "versions", version, "infer"] => {
                 (Endpoint::Infer, Some(model), Some(version))
             }
+            ["v2", "models", model, "generate"] => (Endpoint::Generate, Some(model), None),
+            ["v2", "models", model, "generate_stream"] => (Endpoint::GenerateStream, Some(model), None),
+            ["v2", "models", model, "versions", version, "generate"] => {
+                (Endpoint::Generate, Some(model), Some(version))
+            }
+            ["v2", "models", model, "versions", version, "generate_stream"] => {
+                (Endpoint::GenerateStream, Some(model), Some(version))
+            }
+            ["v1", "completions"] => (Endpoint::Completions, None, None),
+            ["v1", "chat", "completions"] => (Endpoint::ChatCompletions, None, None),
+            ["v1", "embeddings"] => (Endpoint::Embeddings, None, None),
             ["v1", "models"] => (Endpoint::Models, None, None),
             ["v1", "models", model] => (Endpoint::Model, Some(model), None),
             ["v1", "models", model, "versions"] => (Endpoint::Versions, Some(model), None),
@@ -211,6 +262,25 @@ impl<'path> Route<'path> {
             ["v2", "models", model, "versions", version, "stats"] => {
                 (Endpoint::Statistics, Some(model), Some(version))
             }
+            ["v2", "models", model, "config"] => (Endpoint::ModelConfig, Some(model), None),
+            ["v2", "models", model, "versions", version, "config"] => {
+                (Endpoint::ModelConfig, Some(model), Some(version))
+            }
+            // There is one repository, whatever a client calls it.
+            ["v2", "repository", "index"] | ["v2", "repository", _, "index"] => {
+                (Endpoint::RepositoryIndex, None, None)
+            }
+            ["v2", "repository", "models", model, "load"]
+            | ["v2", "repository", _, "models", model, "load"] => {
+                (Endpoint::RepositoryLoad, Some(model), None)
+            }
+            ["v2", "repository", "models", model, "unload"]
+            | ["v2", "repository", _, "models", model, "unload"] => {
+                (Endpoint::RepositoryUnload, Some(model), None)
+            }
+            ["v2", "trace", "setting"] => (Endpoint::TraceSetting, None, None),
+            ["v2", "models", model, "trace", "setting"] => (Endpoint::TraceSetting, Some(model), None),
+            ["v2", "logging"] => (Endpoint::Logging, None, None),
             ["v1", "models", model, "aliases", alias] => (Endpoint::Alias, Some(model), Some(alias)),
             ["v1", "datasets"] => (Endpoint::Datasets, None, None),
             ["v1", "datasets", name] => (Endpoint::Dataset, Some(name), None),
@@ -301,13 +371,18 @@ impl<'path> Route<'path> {
 
     /// The version in the path: digits are a number, everything else an alias, nothing is what is deployed.
     pub(crate) fn version(&self) -> Result<VersionSelector, InvalidName> {
-        match self.item.as_deref() {
-            None => Ok(VersionSelector::Deployed),
-            Some(item) => match number(item) {
-                Some(number) => Ok(VersionSelector::Number(number)),
-                None => item.parse().map(VersionSelector::Alias),
-            },
-        }
+        version_selector(self.item.as_deref())
+    }
+}
+
+/// Which version is asked for: digits are a number, everything else an alias, nothing is what is deployed.
+pub(crate) fn version_selector(version: Option<&str>) -> Result<VersionSelector, InvalidName> {
+    match version {
+        None => Ok(VersionSelector::Deployed),
+        Some(version) => match number(version) {
+            Some(number) => Ok(VersionSelector::Number(number)),
+            None => version.parse().map(VersionSelector::Alias),
+        },
     }
 }
 
@@ -385,6 +460,17 @@ mod tests {
             ("/v1/predictions/t/lookup", Endpoint::PredictionLookup),
             ("/v1/predictions/t/a%2Fb", Endpoint::Prediction),
             ("/v1/predictions/t/", Endpoint::Prediction),
+            ("/v2/models/m/config", Endpoint::ModelConfig),
+            ("/v2/models/m/versions/1/config", Endpoint::ModelConfig),
+            ("/v2/repository/index", Endpoint::RepositoryIndex),
+            ("/v2/repository/here/index", Endpoint::RepositoryIndex),
+            ("/v2/repository/models/m/load", Endpoint::RepositoryLoad),
+            ("/v2/repository/here/models/m/load", Endpoint::RepositoryLoad),
+            ("/v2/repository/models/m/unload", Endpoint::RepositoryUnload),
+            ("/v2/repository/here/models/m/unload", Endpoint::RepositoryUnload),
+            ("/v2/trace/setting", Endpoint::TraceSetting),
+            ("/v2/models/m/trace/setting", Endpoint::TraceSetting),
+            ("/v2/logging", Endpoint::Logging),
             ("/v2/models/m/stats", Endpoint::Statistics),
             ("/v2/models/m/versions/1/stats", Endpoint::Statistics),
         ];

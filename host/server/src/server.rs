@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::BodyBudget;
 use crate::connection;
+use crate::log_control::LogControl;
 use crate::service::Shared;
 use crate::settings::{InvalidSetting, ServerSettings};
 use crate::telemetry::Telemetry;
@@ -66,11 +67,15 @@ pub struct Stopped {
 }
 
 impl Server {
-    /// Listens on the address of the settings.
+    /// Listens on the address of the settings. What the process logs is changed through `log`.
     ///
     /// # Errors
     /// [`ServerError`]. A host can be served once.
-    pub async fn bind(settings: ServerSettings, batch: Arc<Batch>) -> Result<BoundServer, ServerError> {
+    pub async fn bind(
+        settings: ServerSettings,
+        batch: Arc<Batch>,
+        log: Arc<dyn LogControl>,
+    ) -> Result<BoundServer, ServerError> {
         settings.check()?;
         let listen_error = |source| ServerError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_error)?;
@@ -84,6 +89,7 @@ impl Server {
             settings,
             telemetry,
             budget,
+            log,
             stopping: CancellationToken::new(),
             changes: TaskTracker::new(),
         });

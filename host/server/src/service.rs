@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::body::{Body as _, Incoming};
 use modelhost_batch::Batch;
 use modelhost_serving::ModelHost;
@@ -18,12 +17,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::body::{BodyBudget, RequestBody, linger};
+use crate::compression;
 use crate::error::ApiError;
+use crate::grpc;
 use crate::handlers;
 use crate::headers::{X_REQUEST_ID, request_id};
-use crate::reply::Reply;
+use crate::log_control::LogControl;
+use crate::reply::{Reply, Whole};
 use crate::request_record::RequestRecord;
-use crate::routes::Route;
+use crate::routes::{Endpoint, Route};
 use crate::settings::ServerSettings;
 use crate::telemetry::Telemetry;
 
@@ -34,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) settings: ServerSettings,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) budget: BodyBudget,
+    pub(crate) log: Arc<dyn LogControl>,
     /// Told when no more requests are taken: what has no end of its own ends then.
     pub(crate) stopping: CancellationToken,
     /// Changes that must run to their end, whether or not their client still waits.
@@ -64,6 +67,9 @@ pub(crate) struct Call<'a> {
 
 /// Answers a request.
 pub(crate) async fn answer(shared: Arc<Shared>, client: SocketAddr, request: Request<Incoming>) -> Reply {
+    if grpc::is_call(request.headers()) {
+        return answer_call(shared, client, request).await;
+    }
     let (parts, incoming) = request.into_parts();
     let id = request_id(&parts.headers);
     let mut record = RequestRecord::start(Arc::clone(&shared.telemetry), &parts, client, id.clone());
@@ -71,15 +77,32 @@ pub(crate) async fn answer(shared: Arc<Shared>, client: SocketAddr, request: Req
     let outcome = dispatch(&shared, &parts, &mut body, &mut record).await;
     let (mut reply, failure) = match outcome {
         Ok(reply) => (reply, None),
-        Err(error) => (error.reply(), Some(error.message).filter(|_| record.may_tell(error.code))),
+        Err(error) => (
+            if record.endpoint.is_openai() { error.openai_reply() } else { error.reply() },
+            Some(error.message).filter(|_| record.may_tell(error.code)),
+        ),
     };
     record.bytes_in = body.received();
+    compression::compress(&parts.headers, &mut reply).await;
     finish_body(body, &parts, &mut reply);
     if parts.method == Method::HEAD {
         drop_body(&mut reply);
     }
     reply.headers_mut().insert(X_REQUEST_ID, id);
     record.finish(reply.status(), reply.body().size_hint().exact().unwrap_or(0), failure.as_deref());
+    reply
+}
+
+/// Answers a call of gRPC.
+async fn answer_call(shared: Arc<Shared>, client: SocketAddr, request: Request<Incoming>) -> Reply {
+    let (parts, incoming) = request.into_parts();
+    let id = request_id(&parts.headers);
+    let mut record = RequestRecord::start(Arc::clone(&shared.telemetry), &parts, client, id.clone());
+    record.endpoint = Endpoint::Grpc;
+    let request = Request::from_parts(parts, incoming);
+    let (mut reply, failure) = grpc::answer(&shared, request, &mut record).await;
+    reply.headers_mut().insert(X_REQUEST_ID, id);
+    record.finish(reply.status(), 0, failure.as_deref());
     reply
 }
 
@@ -133,7 +156,7 @@ fn finish_body(body: RequestBody, parts: &Parts, reply: &mut Reply) {
 /// A response to HEAD tells the length of the body that GET would have.
 fn drop_body(reply: &mut Reply) {
     let length = reply.body().size_hint().exact();
-    *reply.body_mut() = Either::Left(Full::new(Bytes::new()));
+    *reply.body_mut() = Either::Left(Whole::default());
     if let Some(length) = length.filter(|_| reply.status() != StatusCode::NO_CONTENT) {
         reply.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }

@@ -13,7 +13,27 @@ use crate::operate::finish;
 use crate::residency::Resident;
 use crate::servable::Servable;
 
+/// What clients are told about how a model's requests are scheduled: its configuration, and where that says nothing, the
+/// host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scheduled {
+    /// Rows that one execution of a graph takes at most.
+    pub max_batch_size: u32,
+    /// How long a call waits for others to join it.
+    pub max_queue_delay_microseconds: u64,
+    /// Requests that run at one moment.
+    pub max_concurrent_requests: usize,
+}
+
 impl ModelHost {
+    /// How a model's requests are scheduled.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`].
+    pub fn scheduled(&self, name: &ModelName) -> Result<Scheduled, Error> {
+        Ok(self.live_model(name)?.scheduled())
+    }
+
     /// How a model is served, as an operator configured it, and the generation of the model.
     ///
     /// # Errors

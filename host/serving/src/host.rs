@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::live::{LiveModel, LiveModels, VersionSelector, unknown_model};
 use crate::loader::Loader;
 use crate::operating_system;
+use crate::request_traces::RequestTraces;
 use crate::residency::{Limits, Residency};
 use crate::servable::Servable;
 use crate::settings::{ServingSettings, Settings};
@@ -71,6 +72,7 @@ impl ModelHost {
                 statistics,
                 residency,
                 verdicts: Verdicts::default(),
+                traces: RequestTraces::default(),
             }),
             live: LiveModels::new(defaults, slots, runtime),
             settings: settings.serving,
@@ -138,6 +140,7 @@ impl ModelHost {
     pub fn servable(&self, model: &ModelName, selector: &VersionSelector) -> Result<Arc<Servable>, Error> {
         let live = self.live_model(model)?;
         let state = live.state();
+        state.check_loaded(model)?;
         match selector {
             VersionSelector::Deployed => state.deployed(model),
             VersionSelector::Number(number) => self.numbered(&live, *number),

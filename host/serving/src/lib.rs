@@ -20,18 +20,23 @@ mod made_up;
 mod operate;
 mod operating_system;
 mod reference;
+mod repository;
+mod request_traces;
 mod residency;
 mod samples;
 mod servable;
 mod settings;
 mod statistics;
 mod statistics_report;
+mod stream;
+mod tasks;
 mod totals;
 mod upload;
 mod verdicts;
 mod warm_up;
 
 pub use background::{BackgroundError, VersionHold};
+pub use configure::Scheduled;
 pub use error::Error;
 pub use host::ModelHost;
 pub use live::VersionSelector;
@@ -43,8 +48,14 @@ pub use modelhost_runtime::{
 };
 pub use operate::Authorship;
 pub use reference::{InvalidReference, ModelReference};
+pub use repository::{IndexEntry, VersionState};
+pub use request_traces::{TraceChange, TraceLevel, TraceSettings};
 pub use servable::{MemoryUsage, RequestOptions, Servable};
 pub use settings::{ServingSettings, Settings};
 pub use statistics::ModelStatistics;
-pub use totals::{InferenceStatistics, MemoryOfKind, Timed, VersionStatistics};
+pub use stream::Responses;
+pub use tasks::Task;
+pub use totals::{
+    BatchStatistics, InferenceStatistics, MemoryOfKind, ResponseStatistics, Timed, VersionStatistics,
+};
 pub use upload::{Upload, UploadOptions, UploadOutcome};

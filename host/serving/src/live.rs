@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use modelhost_core::{AliasName, Digest, ErrorCode, ModelConfiguration, ModelName, VersionNumber};
-use modelhost_registry::{Model, Version};
+use modelhost_registry::{Model, Revision, Version};
 use modelhost_runtime::{Runtime, Share};
 use parking_lot::Mutex;
 
 use crate::admission::{Admission, Slots};
 use crate::configuration::Defaults;
+use crate::configure::Scheduled;
 use crate::error::Error;
 use crate::servable::Servable;
 
@@ -134,6 +135,18 @@ impl LiveModel {
         self.state.load_full()
     }
 
+    /// How its requests are scheduled now.
+    pub(crate) fn scheduled(&self) -> Scheduled {
+        let configuration = self.configuration.load();
+        let batching = self.defaults.scheduling(&configuration).batching;
+        Scheduled {
+            max_batch_size: batching.max_batch_size,
+            max_queue_delay_microseconds: u64::try_from(batching.max_queue_delay.as_micros())
+                .unwrap_or(u64::MAX),
+            max_concurrent_requests: self.defaults.limits(&configuration).running,
+        }
+    }
+
     /// Shows a new record, with the same version answering.
     pub(crate) fn set_record(&self, record: Option<Model>) {
         let deployed = self.state().deployed.clone();
@@ -161,11 +174,30 @@ impl LiveModel {
 }
 
 impl LiveState {
+    /// Whether an operator took the model out of service.
+    pub(crate) fn is_unloaded(&self) -> bool {
+        let deployment = self.record.as_ref().and_then(|record| record.deployment.as_ref());
+        deployment.is_some_and(Revision::is_unloading)
+    }
+
+    /// Refuses where an operator took the model out of service, whichever version is asked for.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Unavailable`].
+    pub(crate) fn check_loaded(&self, name: &ModelName) -> Result<(), Error> {
+        if !self.is_unloaded() {
+            return Ok(());
+        }
+        let message = format!("model {name} is unloaded: load it, or deploy a version");
+        Err(Error::new(ErrorCode::Unavailable, message))
+    }
+
     /// The version that answers by default.
     ///
     /// # Errors
     /// [`ErrorCode::Unavailable`] where nothing is deployed.
     pub(crate) fn deployed(&self, name: &ModelName) -> Result<Arc<Servable>, Error> {
+        self.check_loaded(name)?;
         self.deployed.clone().ok_or_else(|| {
             let message =
                 format!("model {name} has no deployed version: deploy one, or ask for a version by number");

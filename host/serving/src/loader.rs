@@ -16,6 +16,7 @@ use tempfile::{NamedTempFile, TempDir, TempPath};
 use crate::ensemble::Pipeline;
 use crate::error::Error;
 use crate::live::{LiveModel, LiveModels};
+use crate::request_traces::RequestTraces;
 use crate::residency::{Residency, Resident};
 use crate::samples::{Sample, read_samples};
 use crate::servable::Servable;
@@ -31,6 +32,7 @@ pub(crate) struct Loader {
     pub(crate) statistics: Statistics,
     pub(crate) residency: Residency,
     pub(crate) verdicts: Verdicts,
+    pub(crate) traces: RequestTraces,
 }
 
 impl Loader {

@@ -206,7 +206,7 @@ impl ModelHost {
     }
 
     /// Shows in memory what the registry says since a moment ago.
-    async fn show_deployment(&self, live: &LiveModel) -> Result<(), Error> {
+    pub(crate) async fn show_deployment(&self, live: &LiveModel) -> Result<(), Error> {
         let record = self.read_record(&live.name).await?;
         let revision = record.as_ref().and_then(|record| record.deployment.as_ref());
         let Some(number) = deployed_version(revision) else {

@@ -9,13 +9,14 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use modelhost_core::{
-    Digest, EnginePreference, ErrorCode, ModelConfiguration, ModelName, Parameter, Signature,
+    Capabilities, Digest, EnginePreference, ErrorCode, ModelConfiguration, ModelName, Parameter, Signature,
     TensorDescription, VersionNumber,
 };
 use modelhost_inference::Priority;
 use modelhost_registry::Version;
-use modelhost_runtime::{CallError, CallOptions, NamedTensors, Share};
+use modelhost_runtime::{Answer, CallError, CallOptions, NamedTensors, ResponseSender, Share, Streamed};
 use serde::Serialize;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::admission::{Admission, Asking, Place};
 use crate::ensemble::{Pipeline, StepRequest};
@@ -26,6 +27,8 @@ use crate::loader::Loader;
 use crate::operate::finish;
 use crate::residency::Resident;
 use crate::statistics::{ModelStatistics, RequestTimes};
+use crate::stream::Responses;
+use crate::tasks::embedding;
 use crate::warm_up::Effort;
 
 /// A version that does not load is not tried again for this long: each attempt may compile it.
@@ -199,6 +202,16 @@ impl Servable {
         self.admission.check().map_err(|error| error.about(&self.model))
     }
 
+    /// What it can do beside answering one request with one response.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.record.capabilities
+    }
+
+    /// The output that holds a row of numbers for each text, of a model for [`Task::FeatureExtraction`](crate::Task).
+    pub fn embedding_output(&self) -> Option<&TensorDescription> {
+        embedding(&self.signature)
+    }
+
     /// Answers one request, in the order of the signature's outputs. Dropping the future ends the request.
     ///
     /// # Errors
@@ -224,6 +237,46 @@ impl Servable {
         async move { self.infer_counted(inputs, parameters, options, Caller::Ensemble).await }.boxed()
     }
 
+    /// Answers one request with as many responses as its plugin likes; with one, where it does not stream, and where it
+    /// is an ensemble. The request is one in every count, and all of it has the time that any request has.
+    ///
+    /// Must be called within a Tokio runtime, where the call goes on by itself.
+    pub fn infer_stream(
+        self: &Arc<Self>,
+        inputs: NamedTensors,
+        parameters: Vec<(String, Parameter)>,
+        options: RequestOptions,
+    ) -> Responses {
+        let (sender, receiver) = self.loader.runtime.response_channel(&self.signature);
+        let servable = self.clone();
+        let call = tokio::spawn(async move { servable.send_all(inputs, parameters, options, sender).await });
+        Responses::new(receiver, AbortOnDropHandle::new(call))
+    }
+
+    async fn send_all(
+        self: &Arc<Self>,
+        inputs: NamedTensors,
+        parameters: Vec<(String, Parameter)>,
+        options: RequestOptions,
+        mut sender: ResponseSender,
+    ) -> Result<(), Error> {
+        let about = |error: Error| error.about(&self.model);
+        if self.pipeline.is_some() {
+            let outputs = self.infer(inputs, parameters, options).await?;
+            // There is always room for the first response, so that nobody waits for the client here.
+            return sender.send(outputs).await.map_err(|error| about(error.into()));
+        }
+        let stream = |resident: Arc<Resident>, inputs, options| async move {
+            let streamed = resident.plugin.predict_stream(inputs, parameters, options, sender).await?;
+            Ok(((), streamed))
+        };
+        let answering = async {
+            let mut times = RequestTimes::default();
+            (self.run_plugin(inputs, options, Caller::Client, &mut times, stream).await, times)
+        };
+        self.counted(answering).await.0.map_err(about)
+    }
+
     async fn infer_counted(
         self: &Arc<Self>,
         inputs: NamedTensors,
@@ -231,12 +284,40 @@ impl Servable {
         options: RequestOptions,
         caller: Caller,
     ) -> (Result<NamedTensors, Error>, RequestTimes) {
+        let answering = async {
+            let mut times = RequestTimes::default();
+            let answer = if self.pipeline.is_some() {
+                self.run_pipeline(inputs, parameters, options, caller, &mut times).await
+            } else {
+                let predict = |resident: Arc<Resident>, inputs, options| async move {
+                    let answer =
+                        resident.plugin.predict(&self.signature, inputs, parameters, options).await?;
+                    let Answer { outputs, times, executions } = answer;
+                    Ok((outputs, Streamed { times, waited: Duration::ZERO, executions }))
+                };
+                self.run_plugin(inputs, options, caller, &mut times, predict).await
+            };
+            (answer, times)
+        };
+        self.counted(answering).await
+    }
+
+    /// Lets a request be answered and counts what becomes of it.
+    async fn counted<T>(
+        &self,
+        answering: impl Future<Output = (Result<T, Error>, RequestTimes)>,
+    ) -> (Result<T, Error>, RequestTimes) {
         let _pending = self.statistics.pending();
         let arrived = Instant::now();
-        let mut times = RequestTimes::default();
-        let answer = self.answer(inputs, parameters, options, caller, &mut times).await;
+        let trace = self.loader.traces.sample(&self.model);
+        let (answer, times) = answering.await;
         match &answer {
-            Ok(_) => self.statistics.record_success(&times),
+            Ok(_) => {
+                self.statistics.record_success(&times);
+                if let Some(trace) = trace {
+                    trace.write(&self.model, self.version, &times);
+                }
+            }
             Err(error) => {
                 self.statistics.record_failure(error.code, arrived.elapsed());
                 self.log_failure(error);
@@ -245,55 +326,86 @@ impl Servable {
         (answer, times)
     }
 
-    async fn answer(
-        self: &Arc<Self>,
+    /// Runs the steps of an ensemble.
+    async fn run_pipeline(
+        &self,
         inputs: NamedTensors,
         parameters: Vec<(String, Parameter)>,
         options: RequestOptions,
         caller: Caller,
         times: &mut RequestTimes,
     ) -> Result<NamedTensors, Error> {
-        TensorDescription::check_all(&self.signature.inputs, "input", &inputs)
-            .map_err(|mismatch| Error::new(caller.misfit(), mismatch.to_string()))?;
+        self.check_inputs(&inputs, caller)?;
         times.rows = rows(&self.signature, &inputs);
+        let Some(pipeline) = self.pipeline()? else { return Err(Error::internal("it is no ensemble")) };
         let arrived = Instant::now();
-        let deadline = options.timeout.and_then(|timeout| arrived.checked_add(timeout));
-        let budget = options.timeout.unwrap_or(Duration::MAX);
-        let priority = Priority::of_request(options.priority);
-        let asking = Asking { priority: priority.0, deadline, service_time: self.service_time.get() };
-        if let Some(pipeline) = self.pipeline()? {
-            // Only the outermost ensemble takes a place among ensembles: whoever holds one waits for slots of steps, and
-            // nobody with a slot waits for a place, so that none of them waits for itself.
-            let place = match caller {
-                Caller::Client => Some(self.admission.enter(asking).await?),
-                Caller::Ensemble => None,
-            };
-            times.queue = arrived.elapsed();
-            let request = StepRequest { parameters, priority: options.priority, deadline };
-            let answer = pipeline.infer(inputs, request, times).await;
-            drop(place);
-            times.request = arrived.elapsed();
-            if answer.is_ok() {
-                self.service_time.record(times.request.saturating_sub(times.queue));
-            }
-            return answer;
-        }
-        let (place, resident) = self.enter(asking).await?;
+        let asking = self.asking(options, arrived);
+        let request = StepRequest { parameters, priority: options.priority, deadline: asking.deadline };
+        // Only the outermost ensemble takes a place among ensembles: whoever holds one waits for slots of steps, and
+        // nobody with a slot waits for a place, so that none of them waits for itself.
+        let place = match caller {
+            Caller::Client => Some(self.admission.enter(asking).await?),
+            Caller::Ensemble => None,
+        };
         times.queue = arrived.elapsed();
-        let timeout = budget.saturating_sub(arrived.elapsed());
-        let began = Instant::now();
-        let options = CallOptions { timeout, priority };
-        let answer = resident.plugin.predict(&self.signature, inputs, parameters, options).await;
+        times.admission = times.queue;
+        let answer = pipeline.infer(inputs, request, times).await;
         drop(place);
         times.request = arrived.elapsed();
-        self.learn(began.elapsed(), answer.as_ref().err());
-        let answer = answer.map_err(Error::from)?;
-        times.compute_input = answer.times.before_inference;
-        times.queue += answer.times.queued;
-        times.compute_infer = answer.times.inference;
-        times.executions = answer.executions;
-        times.compute_output = answer.times.after_inference;
-        Ok(answer.outputs)
+        if answer.is_ok() {
+            self.service_time.record(times.request.saturating_sub(times.admission));
+        }
+        answer
+    }
+
+    /// Runs a call of the plugin.
+    async fn run_plugin<T, F>(
+        self: &Arc<Self>,
+        inputs: NamedTensors,
+        options: RequestOptions,
+        caller: Caller,
+        times: &mut RequestTimes,
+        call: impl FnOnce(Arc<Resident>, NamedTensors, CallOptions) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<(T, Streamed), CallError>>,
+    {
+        self.check_inputs(&inputs, caller)?;
+        times.rows = rows(&self.signature, &inputs);
+        let arrived = Instant::now();
+        let budget = options.timeout.unwrap_or(Duration::MAX);
+        let priority = Priority::of_request(options.priority);
+        let (place, resident) = self.enter(self.asking(options, arrived)).await?;
+        times.queue = arrived.elapsed();
+        times.admission = times.queue;
+        let timeout = budget.saturating_sub(arrived.elapsed());
+        let began = Instant::now();
+        let answer = call(resident, inputs, CallOptions { timeout, priority }).await;
+        drop(place);
+        times.request = arrived.elapsed();
+        // A client that takes its time says nothing about how long such requests take.
+        let waited = answer.as_ref().map_or(Duration::ZERO, |(_, streamed)| streamed.waited);
+        self.learn(began.elapsed().saturating_sub(waited), answer.as_ref().err());
+        let (answer, spent) = answer.map_err(Error::from)?;
+        times.compute_input = spent.times.before_inference;
+        times.queue += spent.times.queued;
+        times.compute_infer = spent.times.inference;
+        times.executions = spent.executions;
+        times.compute_output = spent.times.after_inference;
+        Ok(answer)
+    }
+
+    fn check_inputs(&self, inputs: &NamedTensors, caller: Caller) -> Result<(), Error> {
+        TensorDescription::check_all(&self.signature.inputs, "input", inputs)
+            .map_err(|mismatch| Error::new(caller.misfit(), mismatch.to_string()))
+    }
+
+    fn asking(&self, options: RequestOptions, arrived: Instant) -> Asking {
+        Asking {
+            priority: Priority::of_request(options.priority).0,
+            deadline: options.timeout.and_then(|timeout| arrived.checked_add(timeout)),
+            service_time: self.service_time.get(),
+        }
     }
 
     /// Its plugin, loaded where it is not in memory.
@@ -458,6 +570,17 @@ impl Servable {
         let servable = self.clone();
         // What has to go for it is dropped, which blocks; nobody has to wait for that.
         tokio::task::spawn_blocking(move || servable.loader.residency.admit(&servable));
+    }
+
+    /// Why it did not load the last time; nothing where it did, or is being loaded now.
+    pub(crate) fn last_failure(&self) -> Option<Error> {
+        let last_failure = self.loading.try_lock().ok()?;
+        last_failure.as_ref().map(|(_, error)| error.clone())
+    }
+
+    /// Whether somebody loads it now.
+    pub(crate) fn is_loading(&self) -> bool {
+        !self.is_loaded() && self.loading.try_lock().is_err()
     }
 
     /// Whether its plugin is in memory.

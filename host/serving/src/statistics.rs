@@ -43,6 +43,8 @@ pub struct RequestTimes {
     pub request: Duration,
     /// Waiting for a place, and for the turn of a graph.
     pub queue: Duration,
+    /// The first part of that: from arrival to the start of the plugin.
+    pub admission: Duration,
     /// The plugin, before its first inference.
     pub compute_input: Duration,
     /// Inference.
@@ -208,6 +210,8 @@ impl Statistics {
             inference_count: count(&self.inferences),
             execution_count: count(&self.executions),
             inference_stats: totals.as_ref().map(|totals| totals.get()).unwrap_or_default(),
+            response_stats: totals.as_ref().map(|totals| totals.responses()).unwrap_or_default(),
+            batch_stats: totals.as_ref().map(|totals| totals.batches()).unwrap_or_default(),
             memory_usage: Vec::new(),
         }
     }

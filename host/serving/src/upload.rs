@@ -22,6 +22,7 @@ use crate::loader::{WantedGraph, staged_file, staging_folder};
 use crate::made_up::made_up_inputs;
 use crate::operate::{Authorship, finish};
 use crate::samples::read_samples;
+use crate::tasks::check_tasks;
 use crate::warm_up::try_samples;
 
 /// What to do with an upload once it is a version.
@@ -153,6 +154,7 @@ impl ModelHost {
         let compiled = folder.path().join(examine::COMPILED_FILE);
         let plugin = self.load_aside(model, &compiled, folder.path(), &examined).await?;
         let signature = plugin.signature().await?;
+        check_tasks(&examined.capabilities, &signature)?;
         let samples = read_samples(component.path(), &examined.samples, &signature)?;
         let computed = try_samples(&plugin, &Arc::new(signature.clone()), &samples).await?;
         let choices = self.choose_engines(folder.path(), &examined, computed).await?;
@@ -170,6 +172,7 @@ impl ModelHost {
             signature,
             graphs: graphs.collect(),
             samples: examined.samples.clone(),
+            capabilities: examined.capabilities.clone(),
             metadata: examined.metadata.clone(),
             compiled_size_bytes: examined.compiled_size_bytes,
             ensemble: None,
@@ -315,16 +318,29 @@ fn graphs_aside(runtime: &Runtime, folder: &Path, examined: &Examination) -> Res
 
 /// A version of another model, as one that is to be added.
 fn twin_of(version: Version, uploaded_by: Option<String>) -> NewVersion {
+    let Version {
+        digest,
+        size_bytes,
+        signature,
+        graphs,
+        samples,
+        capabilities,
+        metadata,
+        compiled_size_bytes,
+        ensemble,
+        ..
+    } = version;
     NewVersion {
-        digest: version.digest,
-        size_bytes: version.size_bytes,
+        digest,
+        size_bytes,
         uploaded_by,
-        signature: version.signature,
-        graphs: version.graphs,
-        samples: version.samples,
-        metadata: version.metadata,
-        compiled_size_bytes: version.compiled_size_bytes,
-        ensemble: version.ensemble,
+        signature,
+        graphs,
+        samples,
+        capabilities,
+        metadata,
+        compiled_size_bytes,
+        ensemble,
     }
 }
 

@@ -42,6 +42,16 @@ pub const EXAMPLES: &[Example] = &[
         exchange: "plugins/reranker/example.json",
     },
     Example { model: "hotel", source: Source::Plugin("hotel"), exchange: "plugins/hotel/example.json" },
+    Example {
+        model: "novelist",
+        source: Source::Plugin("novelist"),
+        exchange: "plugins/novelist/example.json",
+    },
+    Example {
+        model: "similarity",
+        source: Source::Plugin("similarity"),
+        exchange: "plugins/similarity/example.json",
+    },
     Example { model: "iris", source: Source::File("examples/iris.onnx"), exchange: "examples/iris.json" },
 ];
 

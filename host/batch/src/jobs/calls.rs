@@ -231,6 +231,8 @@ impl Outcome {
         let fault = Fault::new(call.reason(), call.to_string());
         let cause = match &call {
             CallError::Host { .. } => return Outcome::Host(call.into()),
+            // Of streams, which nothing here reads.
+            CallError::ClientTooSlow { .. } | CallError::ClientGone => return Outcome::NotNow(fault),
             CallError::Overloaded | CallError::GraphOverloaded => return Outcome::Full,
             CallError::Unavailable { .. } => return Outcome::NotNow(fault),
             CallError::LimitExceeded(LimitExceeded::HostMemory) => return Outcome::NoMemory(fault),

@@ -118,7 +118,7 @@ fn lines(lines: impl Iterator<Item = String>) -> String {
 mod tests {
     use std::io::Write as _;
 
-    use modelhost_core::{ComponentMetadata, Digest, Signature};
+    use modelhost_core::{Capabilities, ComponentMetadata, Digest, Signature};
     use modelhost_registry::NewVersion;
 
     use super::*;
@@ -158,6 +158,7 @@ mod tests {
             signature: Signature::default(),
             graphs: Vec::new(),
             samples: Vec::new(),
+            capabilities: Capabilities::default(),
             metadata: ComponentMetadata::default(),
             compiled_size_bytes: 0,
             ensemble: None,

@@ -89,6 +89,9 @@ pub(super) fn aliases_of(model: &Model, number: VersionNumber) -> String {
 
 /// What a revision lets answer: `3`, or `3 (90 %) 4 (10 %)`.
 pub(super) fn traffic(revision: &Revision) -> String {
+    if revision.is_unloading() {
+        return "unloaded".to_owned();
+    }
     let shares = revision.traffic.iter().map(|share| match share.percent {
         100 => share.version.to_string(),
         percent => format!("{} ({percent} %)", share.version),

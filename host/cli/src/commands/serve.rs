@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, ConfigArguments};
 use crate::failure::Failure;
+use crate::logging::Log;
 use crate::{allocator, logging, output};
 
 /// How long work that nobody waits for may hold up the end of the process.
@@ -46,7 +48,7 @@ pub fn run(arguments: &Serve) -> Result<(), Failure> {
         return output::print(&loaded.config.to_toml()?);
     }
     allocator::give_memory_back_soon().context("no thread for the allocator")?;
-    let log = logging::start(&loaded.config.log)?;
+    let log = Arc::new(logging::start(&loaded.config.log)?);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -57,7 +59,7 @@ pub fn run(arguments: &Serve) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("threads cannot be started")?;
-    let served = runtime.block_on(serve(loaded.config));
+    let served = runtime.block_on(serve(loaded.config, Arc::clone(&log)));
     end(runtime);
     log.flush();
     served
@@ -68,7 +70,7 @@ fn end(runtime: Runtime) {
     runtime.shutdown_timeout(LAST_WORK_TIMEOUT);
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(config: Config, log: Arc<Log>) -> Result<(), Failure> {
     // Before anything that takes long, so that no signal is lost.
     let signals = Signals::watch().context("signals cannot be watched")?;
     let settings = Settings {
@@ -81,7 +83,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let host = ModelHost::open(settings).await.map_err(|error| anyhow::anyhow!(error.message))?;
     let batch = Batch::open(host, config.batch).await.map_err(|error| anyhow::anyhow!(error.message))?;
     // Its message holds its cause already.
-    let server = Server::bind(config.server, batch).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    let server = Server::bind(config.server, batch, log).await.map_err(|error| anyhow::anyhow!("{error}"))?;
     output::print(&format!("modelhost is ready on http://{}", server.local_addr()))?;
     server.run(signals.first()).await;
     Ok(())

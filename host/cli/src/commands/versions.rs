@@ -117,6 +117,8 @@ fn describe(answer: &Answer) -> Result<String, Failure> {
         ("created", moment(version.created)),
         ("by", text(&version.uploaded_by)),
         ("component", component(&version)),
+        ("streams", if version.capabilities.streaming { "yes".to_owned() } else { String::new() }),
+        ("tasks", version.capabilities.tasks.iter().cloned().collect::<Vec<_>>().join(", ")),
         ("description", text(description)),
         ("authors", text(authors)),
         ("licences", text(licenses)),

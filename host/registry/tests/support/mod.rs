@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::path::Path;
 
 use modelhost_core::{
-    AliasName, ComponentMetadata, Datatype, Digest, GraphDescription, ModelConfiguration, ModelName,
-    Signature, TensorDescription, VersionNumber,
+    AliasName, Capabilities, ComponentMetadata, Datatype, Digest, GraphDescription, ModelConfiguration,
+    ModelName, Signature, TensorDescription, VersionNumber,
 };
 use modelhost_registry::{
     Added, DeploymentChange, GraphArtifact, Model, NewVersion, Registry, RegistryError, Reservation,
@@ -57,6 +57,7 @@ pub fn store(registry: &Registry, content: u64) -> (NewVersion, Vec<Reservation>
             engine_choice: None,
         }],
         samples: Vec::new(),
+        capabilities: Capabilities::default(),
         metadata: ComponentMetadata { name: Some("zwölf\n\"".into()), ..ComponentMetadata::default() },
         compiled_size_bytes: 12,
         ensemble: None,

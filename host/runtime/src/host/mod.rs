@@ -5,6 +5,7 @@
 mod nn;
 mod plugin;
 mod predictions;
+mod streams;
 
 use bytes::Bytes;
 use modelhost_core::Tensor;

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use modelhost_core::{ErrorCode, TensorDescription};
+use modelhost_registry::Version;
 use serde::Serialize;
 
 use super::{model_name, version_selector};
@@ -9,18 +10,38 @@ use crate::error::ApiError;
 use crate::reply::{Reply, json};
 use crate::service::Call;
 
+/// The optional parts of the protocol that work, each under the name that Triton gave it.
+pub(crate) const EXTENSIONS: &[&str] = &[
+    "binary_tensor_data",
+    "classification",
+    "generate",
+    "model_configuration",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+    "trace",
+    "logging",
+];
+
 /// `<project>_<format>`, as the protocol wants it.
 const PLATFORM: &str = "modelhost_component";
 
 /// Of what is no component but a pipeline of versions; the protocol's clients know it by this name.
 const ENSEMBLE_PLATFORM: &str = "ensemble";
 
+/// What kind of model a version is, in the protocol's terms.
+pub(crate) fn platform(version: &Version) -> &'static str {
+    if version.ensemble.is_some() { ENSEMBLE_PLATFORM } else { PLATFORM }
+}
+
 #[derive(Serialize)]
 struct ServerMetadata {
     name: &'static str,
     version: &'static str,
     /// Optional parts of the protocol that are there.
-    extensions: [&'static str; 1],
+    extensions: &'static [&'static str],
 }
 
 #[derive(Serialize)]
@@ -51,7 +72,7 @@ struct ModelMetadata<'a> {
 /// `GET /v2`.
 pub(super) fn server() -> Reply {
     let metadata =
-        ServerMetadata { name: "modelhost", version: env!("CARGO_PKG_VERSION"), extensions: ["statistics"] };
+        ServerMetadata { name: "modelhost", version: env!("CARGO_PKG_VERSION"), extensions: EXTENSIONS };
     json(StatusCode::OK, &metadata)
 }
 
@@ -87,12 +108,13 @@ pub(super) async fn model_ready(call: &mut Call<'_>) -> Result<Reply, ApiError> 
 pub(super) async fn model(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let name = model_name(call)?;
     let selector = version_selector(call)?;
+    call.shared.host.check_loaded(&name)?;
     let (version, _) = call.shared.host.version(&name, &selector).await?;
     let model = call.shared.host.model(&name).await?;
     let metadata = ModelMetadata {
         name: name.as_str(),
         versions: model.versions.iter().map(|version| version.number.to_string()).collect(),
-        platform: if version.ensemble.is_some() { ENSEMBLE_PLATFORM } else { PLATFORM },
+        platform: platform(&version),
         inputs: &version.signature.inputs,
         outputs: &version.signature.outputs,
     };

@@ -4,15 +4,26 @@ mod configuration;
 mod dataset_upload;
 mod datasets;
 mod deployments;
-mod infer;
+mod generate;
+pub(crate) mod infer;
 mod jobs;
+mod logging;
 mod metadata;
+mod model_config;
 mod models;
 mod observe;
+mod openai;
 mod predictions;
+mod repository;
 mod schedules;
 mod statistics;
+mod trace;
 mod upload;
+
+pub(crate) use infer::{MAX_INLINE_BYTES, on_another_thread};
+pub(crate) use metadata::{EXTENSIONS, platform};
+pub(crate) use model_config::{ModelConfig, model_config};
+pub(crate) use repository::{check_unload_parameter, refused_to_load};
 
 use http::Method;
 use modelhost_core::{ErrorCode, ModelName};
@@ -20,8 +31,10 @@ use modelhost_protocol::Object;
 use modelhost_serving::VersionSelector;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
-use crate::body::BodyLimits;
+use crate::body::{BodyLimits, Reservation, WholeBody};
+use crate::compression::{Coding, decompress};
 use crate::error::ApiError;
 use crate::reply::Reply;
 use crate::routes::Endpoint;
@@ -30,11 +43,19 @@ use crate::service::Call;
 /// Bytes of the JSON body of a change.
 const MAX_CHANGE_BYTES: u64 = 64 << 10;
 
+/// Bytes of the body of a request for text.
+const MAX_TEXT_REQUEST_BYTES: u64 = 4 << 20;
+
 /// Calls the handler of the endpoint. The method is one that the endpoint answers.
 pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
     let call = &mut call;
     match (call.route.endpoint, &call.parts.method) {
         (Endpoint::Infer, _) => infer::infer(call).await,
+        (Endpoint::Generate, _) => generate::generate(call).await,
+        (Endpoint::GenerateStream, _) => generate::generate_stream(call).await,
+        (Endpoint::Completions, _) => openai::completions(call).await,
+        (Endpoint::ChatCompletions, _) => openai::chat(call).await,
+        (Endpoint::Embeddings, _) => openai::embeddings(call).await,
         (Endpoint::Index, _) => Ok(observe::index()),
         (Endpoint::Metrics, _) => Ok(observe::metrics(call)),
         (Endpoint::Engines, _) => Ok(observe::engines(call)),
@@ -58,6 +79,14 @@ pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
         (Endpoint::Configuration, &Method::PUT) => configuration::configure(call).await,
         (Endpoint::Configuration, _) => configuration::configuration(call).await,
         (Endpoint::Statistics, _) => statistics::statistics(call).await,
+        (Endpoint::ModelConfig, _) => model_config::config(call).await,
+        (Endpoint::RepositoryIndex, _) => repository::index(call).await,
+        (Endpoint::RepositoryLoad, _) => repository::load(call).await,
+        (Endpoint::RepositoryUnload, _) => repository::unload(call).await,
+        (Endpoint::TraceSetting, &Method::POST) => trace::change(call).await,
+        (Endpoint::TraceSetting, _) => trace::settings(call),
+        (Endpoint::Logging, &Method::POST) => logging::change(call).await,
+        (Endpoint::Logging, _) => Ok(logging::settings(call)),
         (Endpoint::Datasets, _) => datasets::list(call).await,
         (Endpoint::Dataset, _) => datasets::dataset(call).await,
         (Endpoint::DatasetVersions, &Method::PUT) => dataset_upload::upload(call).await,
@@ -99,7 +128,7 @@ pub(crate) async fn handle(mut call: Call<'_>) -> Result<Reply, ApiError> {
             | Endpoint::PredictionLookup,
             _,
         ) => predictions::prediction(call).await,
-        (Endpoint::Unknown, _) => Err(ApiError::not_found("nothing has this address")),
+        (Endpoint::Grpc | Endpoint::Unknown, _) => Err(ApiError::not_found("nothing has this address")),
     }
 }
 
@@ -111,6 +140,13 @@ fn model_name(call: &Call<'_>) -> Result<ModelName, ApiError> {
 /// The version in the path; likewise.
 fn version_selector(call: &Call<'_>) -> Result<VersionSelector, ApiError> {
     call.route.version().map_err(|error| ApiError::unknown_name(&error))
+}
+
+/// A body as it was before its client compressed it.
+async fn read_body(call: &mut Call<'_>, limits: BodyLimits) -> Result<WholeBody, ApiError> {
+    let coding = Coding::of_request(&call.parts.headers)?;
+    let body = call.body.read(limits, &call.shared.budget).await?;
+    decompress(coding, body, limits.bytes, &call.shared.budget).await
 }
 
 /// The body of a change. An empty body is `{}`.
@@ -125,8 +161,26 @@ async fn read_json<T: DeserializeOwned>(
     max_bytes: u64,
 ) -> Result<T, ApiError> {
     let limits = BodyLimits::new(max_bytes, &call.shared.settings);
-    let body = call.body.read(limits, &call.shared.budget).await?;
+    let body = read_body(call, limits).await?;
     parse_json(&body.bytes, what)
+}
+
+/// The fields of a request whose inputs are texts and single values. Larger tensors have another address.
+async fn read_text_request(
+    call: &mut Call<'_>,
+    expected: &str,
+) -> Result<(Map<String, Value>, Reservation), ApiError> {
+    let most = call.shared.settings.max_body_bytes.min(MAX_TEXT_REQUEST_BYTES);
+    let limits = BodyLimits::new(most, &call.shared.settings);
+    let WholeBody { bytes, mut reservation } = read_body(call, limits).await?;
+    // What is parsed takes some times as much as its text.
+    reservation.extend_to(bytes.len().saturating_mul(8), &call.shared.budget)?;
+    if bytes.len() <= MAX_INLINE_BYTES {
+        return Ok((parse_json(&bytes, expected)?, reservation));
+    }
+    let expected = expected.to_owned();
+    let fields = on_another_thread(move || parse_json(&bytes, &expected)).await?;
+    Ok((fields, reservation))
 }
 
 /// What a body says. An empty one is `{}`.

@@ -17,6 +17,34 @@ use crate::service::Call;
 #[derive(Serialize)]
 struct Models {
     models: Vec<Model>,
+    /// The same list as clients of OpenAI's API read it.
+    object: &'static str,
+    data: Vec<OpenAiModel>,
+}
+
+/// A model as clients of OpenAI's API read it.
+#[derive(Serialize)]
+struct OpenAiModel {
+    id: ModelName,
+    object: &'static str,
+    /// Seconds since 1970.
+    created: i64,
+    owned_by: &'static str,
+}
+
+impl OpenAiModel {
+    fn of(model: &Model) -> OpenAiModel {
+        let created = model.versions.first().map_or(0, |version| version.created.as_second());
+        OpenAiModel { id: model.name.clone(), object: "model", created, owned_by: "modelhost" }
+    }
+}
+
+#[derive(Serialize)]
+struct ModelReply<'a> {
+    #[serde(flatten)]
+    model: &'a Model,
+    #[serde(flatten)]
+    openai: OpenAiModel,
 }
 
 #[derive(Serialize)]
@@ -40,13 +68,15 @@ pub(super) struct VersionReply<'a> {
 /// `GET /v1/models`.
 pub(super) async fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
     let models = call.shared.host.models().await?;
-    Ok(json(StatusCode::OK, &Models { models }))
+    let data = models.iter().map(OpenAiModel::of).collect();
+    Ok(json(StatusCode::OK, &Models { models, object: "list", data }))
 }
 
 /// `GET /v1/models/{model}`, with the entity tag that changes are made with.
 pub(super) async fn model(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let model = existing_model(call).await?;
-    Ok(with_generation(json(StatusCode::OK, model.as_ref()), model.generation))
+    let reply = ModelReply { model: &model, openai: OpenAiModel::of(&model) };
+    Ok(with_generation(json(StatusCode::OK, &reply), model.generation))
 }
 
 /// `GET /v1/models/{model}/versions`.

@@ -9,13 +9,13 @@ use modelhost_batch::tables::{
     Answer, Answers, Asked, LiveRequest, MAX_KEYS, Prediction, Table, TableSettings, TableVersion,
 };
 use modelhost_core::{TableKey, TableName, VersionNumber};
-use modelhost_protocol::{Bounded, InferRequest, decode_request};
+use modelhost_protocol::{Bounded, InferRequest, decode_json_request};
 use modelhost_serving::RequestOptions;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::infer::{MAX_INLINE_BYTES, on_another_thread};
-use super::{parse_json, read_change};
+use super::{parse_json, read_body, read_change};
 use crate::body::{BodyBudget, BodyLimits, Reservation, WholeBody};
 use crate::error::ApiError;
 use crate::headers::{author, expected_generation};
@@ -199,7 +199,7 @@ fn lookup_reply(table: &TableName, answers: &Answers) -> Reply {
 async fn read_lookup(call: &mut Call<'_>) -> Result<Lookup, ApiError> {
     let limits = BodyLimits::new(call.shared.settings.max_body_bytes, &call.shared.settings);
     let budget = call.shared.budget.clone();
-    let body = call.body.read(limits, &budget).await?;
+    let body = read_body(call, limits).await?;
     if body.bytes.len() <= MAX_INLINE_BYTES {
         return decode_lookup(body, &budget);
     }
@@ -234,7 +234,7 @@ fn decode_lookup(body: WholeBody, budget: &BodyBudget) -> Result<Lookup, ApiErro
 
 /// An inference request, of which the table's model is asked.
 fn live_request(key: &TableKey, request: &RawValue) -> Result<LiveRequest, ApiError> {
-    let decoded = decode_request(request.get().as_bytes());
+    let decoded = decode_json_request(request.get().as_bytes());
     let InferRequest { parameters, timeout, priority, inputs, .. } =
         decoded.map_err(|error| ApiError::invalid(format!("the request for key {key}: {error}")))?;
     Ok(LiveRequest { inputs, parameters, options: RequestOptions { timeout, priority } })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use modelhost_batch::Batch;
-use modelhost_server::{Server, ServerSettings, Stopped};
+use modelhost_server::{LogControl, LogState, Server, ServerSettings, Stopped};
 use modelhost_serving::{ModelHost, Settings};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +22,19 @@ pub struct TestServer {
     pub data_dir: TempDir,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Stopped>,
+}
+
+/// These servers do not log.
+struct NoLog;
+
+impl LogControl for NoLog {
+    fn state(&self) -> LogState {
+        LogState { errors: false, warnings: false, information: false, ..LogState::default() }
+    }
+
+    fn change(&self, _wanted: LogState) -> Result<(), String> {
+        Err("there is no log".to_owned())
+    }
 }
 
 /// Settings with a free port.
@@ -41,7 +54,7 @@ impl TestServer {
         });
         let host: Arc<ModelHost> = host.await.unwrap();
         let batch = Batch::open(host, Default::default()).await.unwrap();
-        let server = Server::bind(settings, batch).await.unwrap();
+        let server = Server::bind(settings, batch, Arc::new(NoLog)).await.unwrap();
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(server.run(async move {

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use modelhost_core::{
-    ComponentMetadata, DeclaredEnsemble, DeclaredStep, Digest, Ensemble, EnsembleDeclaration, EnsembleStep,
-    ErrorCode, MAX_ENSEMBLE_DEPTH, MAX_ENSEMBLE_STEPS, ModelName, Signature,
+    Capabilities, ComponentMetadata, DeclaredEnsemble, DeclaredStep, Digest, Ensemble, EnsembleDeclaration,
+    EnsembleStep, ErrorCode, MAX_ENSEMBLE_DEPTH, MAX_ENSEMBLE_STEPS, ModelName, Signature,
 };
 use modelhost_registry::{NewVersion, Version, ensemble_file};
 
@@ -63,6 +63,7 @@ impl ModelHost {
             signature,
             graphs: Vec::new(),
             samples: Vec::new(),
+            capabilities: Capabilities::default(),
             metadata: ComponentMetadata { description, ..ComponentMetadata::default() },
             compiled_size_bytes: 0,
             ensemble: Some(ensemble),
