@@ -98,6 +98,7 @@ const ENDPOINTS: [Endpoint; Endpoint::COUNT] = [
     Endpoint::PredictionRollback,
     Endpoint::PredictionLookup,
     Endpoint::Prediction,
+    Endpoint::Grpc,
     Endpoint::Unknown,
 ];
 
