@@ -260,6 +260,34 @@ def openai_async(address):
     return "completions, chat completions, streaming"
 
 
+def malformed_messages(address):
+    """Bytes that no client sends. Each costs its own call and nothing else."""
+    channel = grpc.insecure_channel(address)
+    call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    named = b"\x0a\x08labelled"
+    cases = [
+        (b"\xff\xff", "encoding is broken"),
+        (named + b"\x2a\x00" * 2_000_000, "more than 1024 inputs"),
+        (named + b"\x3a\x00" * 2_000_000, "more than 1024 raw_input_contents"),
+        (named + b"\x22\x00" * 300, "more than 256 parameters"),
+        (named + b"\x2a\x80\x80\x80\x80\x08", "encoding is broken"),
+        (named + b"\x2a\x00", "datatype"),
+    ]
+    for message, words in cases:
+        try:
+            call(message)
+            raise AssertionError(f"{message[:20]!r} was answered")
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
+            assert words in error.details(), error.details()
+    large = channel.unary_unary("/inference.GRPCInferenceService/RepositoryIndex")
+    try:
+        large(b"\x0a\x80\x80\x08" + b"x" * (1 << 17))
+        raise AssertionError("a large name was answered")
+    except grpc.RpcError as error:
+        assert "expected at most" in error.details(), error.details()
+
+
 CLIENTS = [
     ("tritonclient HTTP", "tritonclient", tritonclient_http),
     ("tritonclient HTTP, asyncio", "tritonclient", tritonclient_http_async),
@@ -282,6 +310,7 @@ Made by `cargo xtask test --clients`, which runs each of them against a host (`t
 
 
 def main(address, table):
+    malformed_messages(address)
     rows, failures = [], 0
     for name, package, check in CLIENTS:
         try:
