@@ -290,7 +290,7 @@ fn large_bodies_take_a_small_multiple_of_their_size() {
         .set("runtime.limits.output_bytes", 2 * BYTES)
         .set("runtime.limits.graph_memory_bytes", 4 * BYTES)
         .start();
-    let component = with_graph(artifacts::test_plugin("labelled"), "l", &onnx::multiplication(2.0));
+    let component = with_graph(artifacts::plugin("onnx"), "model", &onnx::multiplication(2.0));
     host.deploy_new("m", &component);
     let json = |elements: usize| {
         json!({

@@ -8,6 +8,7 @@
 mod batching;
 mod binary;
 mod cli;
+mod clients;
 mod configuration;
 mod connections;
 mod crash;

@@ -50,7 +50,11 @@ enum Task {
         data_dir: Option<PathBuf>,
     },
     /// Runs everything that continuous integration runs, and stops at the first failure
-    Test,
+    Test {
+        /// Also runs clients of others against the host, which it installs with pip, and writes docs/compatibility.md
+        #[arg(long)]
+        clients: bool,
+    },
     /// Builds everything and measures; arguments after -- go to the benchmark
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -81,7 +85,7 @@ fn run(task: Task) -> anyhow::Result<()> {
                 up::run(&workspace, listen, &data_dir)
             }
         }
-        Task::Test => test::run(&workspace),
+        Task::Test { clients } => test::run(&workspace, clients),
         Task::Bench { arguments } => bench::run(&workspace, &arguments),
     }
 }

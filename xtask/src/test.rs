@@ -10,10 +10,10 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::workspace::Workspace;
-use crate::{environment, guest_target, onnxruntime, plugins, steps, up};
+use crate::{cache, environment, guest_target, onnxruntime, plugins, python, steps, up};
 
 /// The command `test`.
-pub fn run(workspace: &Workspace) -> Result<()> {
+pub fn run(workspace: &Workspace, with_clients: bool) -> Result<()> {
     part(workspace, "format", &["fmt", "--all", "--check"])?;
     build(workspace)?;
     part(
@@ -22,6 +22,9 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         &["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"],
     )?;
     tests(workspace)?;
+    if with_clients {
+        clients(workspace)?;
+    }
     steps::heading("up --check");
     let data_dir = tempfile::tempdir().context("cannot create a data folder")?;
     up::check_built(workspace, free_address()?, data_dir.path())?;
@@ -41,6 +44,18 @@ fn tests(workspace: &Workspace) -> Result<()> {
     let mut cargo = environment::cargo(&workspace.root);
     let command = with_artifacts(&mut cargo, workspace).env("MODELHOST_ONNXRUNTIME", library);
     steps::loud("tests", || environment::run(command.args(["test", "--release", "--workspace"])))
+}
+
+/// Clients of others, in a virtual environment of Python in the cache folder.
+fn clients(workspace: &Workspace) -> Result<()> {
+    steps::heading("clients");
+    let requirements = workspace.root.join("tests/clients/requirements.txt");
+    let interpreter = python::environment(&cache::folder("clients")?, &requirements)?
+        .context("python3 is needed to run clients of others: install it, or leave --clients out")?;
+    let mut cargo = environment::cargo(&workspace.root);
+    let command = with_artifacts(&mut cargo, workspace).env("MODELHOST_CLIENTS_PYTHON", interpreter);
+    let test = ["test", "--release", "--workspace", "--test", "end_to_end", "--", "--ignored", "clients::"];
+    steps::loud("clients", || environment::run(command.args(test).arg("--nocapture")))
 }
 
 /// Builds what the end-to-end tests and the benchmark run.

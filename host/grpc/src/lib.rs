@@ -17,13 +17,15 @@ pub use request::{RequestError, decode_request};
 pub use response::encode_response;
 
 /// The messages and services of the Open Inference Protocol.
-#[allow(missing_docs, clippy::all, unused_qualifications, reason = "generated from proto/")]
+#[allow(missing_docs, reason = "generated from proto/")]
+#[allow(clippy::all, clippy::allow_attributes_without_reason, unused_qualifications, reason = "generated")]
 pub mod inference {
     tonic::include_proto!("inference");
 }
 
 /// The messages and the service of the standard health check.
-#[allow(missing_docs, clippy::all, unused_qualifications, reason = "generated from proto/")]
+#[allow(missing_docs, reason = "generated from proto/")]
+#[allow(clippy::all, clippy::allow_attributes_without_reason, unused_qualifications, reason = "generated")]
 pub mod health {
     tonic::include_proto!("grpc.health.v1");
 }

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,18 +20,25 @@ use crate::body::{BodyBudget, Reservation};
 pub(crate) struct Metered {
     budget: BodyBudget,
     received: Arc<Mutex<(usize, Reservation)>>,
+    total: Arc<AtomicU64>,
 }
 
 impl Metered {
     pub(crate) fn new(budget: BodyBudget) -> Metered {
-        Metered { budget, received: Arc::default() }
+        Metered { budget, received: Arc::default(), total: Arc::default() }
     }
 
     fn add(&self, bytes: usize) -> Result<(), Status> {
+        self.total.fetch_add(bytes as u64, Relaxed);
         let mut received = self.received.lock();
         let (total, reservation) = &mut *received;
         *total = total.saturating_add(bytes);
         reservation.extend_to(*total, &self.budget).map_err(|error| status::of(&error))
+    }
+
+    /// Bytes that arrived so far.
+    pub(crate) fn total(&self) -> u64 {
+        self.total.load(Relaxed)
     }
 
     /// What was received for the message that has just come; the next one is counted anew.
@@ -44,13 +52,15 @@ pub(crate) struct MeteredBody {
     incoming: Incoming,
     metered: Metered,
     idle: Duration,
+    /// Whether any time may pass between two messages.
+    is_stream: bool,
     /// Made by the first wait: what has arrived already needs no timer.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl MeteredBody {
-    pub(crate) fn new(incoming: Incoming, metered: Metered, idle: Duration) -> MeteredBody {
-        MeteredBody { incoming, metered, idle, timer: None }
+    pub(crate) fn new(incoming: Incoming, metered: Metered, idle: Duration, is_stream: bool) -> MeteredBody {
+        MeteredBody { incoming, metered, idle, is_stream, timer: None }
     }
 }
 
@@ -64,8 +74,7 @@ impl Body for MeteredBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let body = self.get_mut();
         let Poll::Ready(frame) = Pin::new(&mut body.incoming).poll_frame(context) else {
-            // Between two messages of a stream there may be any time.
-            if body.metered.received.lock().0 == 0 {
+            if body.is_stream && body.metered.received.lock().0 == 0 {
                 body.timer = None;
                 return Poll::Pending;
             }

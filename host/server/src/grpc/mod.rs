@@ -22,8 +22,6 @@ use tonic::Status;
 use tonic::codec::CompressionEncoding;
 use tonic::codegen::Service as _;
 use tonic::server::NamedService as _;
-use tonic_reflection::server::v1::ServerReflectionServer;
-use tonic_reflection::server::v1alpha::ServerReflectionServer as ServerReflectionServerAlpha;
 
 use crate::reply::{BodyError, Reply};
 use crate::request_record::RequestRecord;
@@ -56,8 +54,11 @@ pub(crate) async fn answer(
 ) -> (Reply, Option<String>) {
     let metered = Metered::new(shared.budget.clone());
     let idle = shared.settings.body_idle_timeout();
-    let request = request.map(|incoming| MeteredBody::new(incoming, metered.clone(), idle));
-    let called = AssertUnwindSafe(call(shared, metered, request)).catch_unwind().await;
+    let path = request.uri().path();
+    let is_stream = path.ends_with("/ModelStreamInfer") || path.starts_with("/grpc.reflection.");
+    let request = request.map(|incoming| MeteredBody::new(incoming, metered.clone(), idle, is_stream));
+    let called = AssertUnwindSafe(call(shared, metered.clone(), request)).catch_unwind().await;
+    record.bytes_in = metered.total();
     let response = called.unwrap_or_else(|_| Status::internal(status::INTERNAL_MESSAGE).into_http());
     if let Some(Answered { model, version }) = response.extensions().get::<Answered>() {
         record.model = Some(model.clone());
@@ -107,11 +108,11 @@ async fn reflect(service: String, request: Request<MeteredBody>) -> Response<ton
     };
     let outcome = match service.as_str() {
         "grpc.reflection.v1.ServerReflection" => match builder().build_v1() {
-            Ok(service) => ServerReflectionServer::from(service).call(request).await,
+            Ok(mut service) => service.call(request).await,
             Err(error) => return unavailable(error),
         },
         "grpc.reflection.v1alpha.ServerReflection" => match builder().build_v1alpha() {
-            Ok(service) => ServerReflectionServerAlpha::from(service).call(request).await,
+            Ok(mut service) => service.call(request).await,
             Err(error) => return unavailable(error),
         },
         _ => return Status::unimplemented("no service has this name").into_http(),

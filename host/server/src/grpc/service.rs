@@ -241,7 +241,8 @@ impl GrpcInferenceService for InferenceService {
         let timeout = timeout(request.metadata());
         let metered = request.extensions().get::<Metered>().cloned();
         let shared = self.shared.clone();
-        let responses = request.into_inner().flat_map(move |message| {
+        let stopping = shared.stopping.clone().cancelled_owned();
+        let responses = request.into_inner().take_until(stopping).flat_map(move |message| {
             let reservation = metered.as_ref().map(Metered::take).unwrap_or_default();
             match message {
                 Ok(message) => responses(shared.clone(), message, reservation, timeout),
