@@ -47,12 +47,34 @@ pub trait StreamingPlugin: Plugin {
     /// Answers one request with as many responses as it likes, each of which holds every output of the signature. The
     /// stream ends where this returns. [`Plugin::predict`] still answers those who want one response.
     ///
+    /// ```
+    /// use modelhost_guest::{Error, Request, Response, Responses, Tensor};
+    ///
+    /// fn predict_stream(request: Request, responses: &Responses<'_>) -> Result<(), Error> {
+    ///     for word in request.input("text")?.strings()?.concat().split_whitespace() {
+    ///         responses.send(Response::new([("word", Tensor::string_column([word])?)]))?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// Ends the stream with this error; the client keeps the responses that were sent before.
     fn predict_stream(request: Request, responses: &Responses<'_>) -> Result<(), Error>;
 }
 
 /// Where the responses of one request go.
+///
+/// ```
+/// use modelhost_guest::{Error, Response, Responses, Tensor};
+///
+/// fn count(responses: &Responses<'_>) -> Result<(), Error> {
+///     (1..=3_i64).try_for_each(|number| responses.send(Response::new([("number", Tensor::column([number]))])))
+/// }
+///
+/// assert_eq!(Responses::collect(count)?.len(), 3);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct Responses<'a>(Destination<'a>);
 
 enum Destination<'a> {
@@ -63,6 +85,14 @@ enum Destination<'a> {
 impl Responses<'_> {
     /// Sends one response. Returns when there is room for it on the way to the client, so that a plugin is never far ahead
     /// of a slow one. Where the client goes away, this does not return: the call has ended.
+    ///
+    /// ```
+    /// use modelhost_guest::{Response, Responses, Tensor};
+    ///
+    /// let sent = Responses::collect(|responses| responses.send(Response::new([("y", Tensor::column([1_i64]))])))?;
+    /// assert_eq!(sent[0].output("y")?.as_slice::<i64>()?, [1]);
+    /// # Ok::<(), modelhost_guest::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Internal where a tensor of the response cannot be made.
@@ -114,6 +144,30 @@ impl<P: StreamingPlugin> streaming_contract::Guest for P {
 
 /// Makes a [`StreamingPlugin`] what the component exports, as [`export!`](crate::export!) does for a plugin that answers
 /// with one response.
+///
+/// ```
+/// use modelhost_guest::{Error, Plugin, Request, Response, Responses, Signature, StreamingPlugin};
+///
+/// struct Silent;
+///
+/// impl Plugin for Silent {
+///     fn signature() -> Result<Signature, Error> {
+///         Ok(Signature::new())
+///     }
+///
+///     fn predict(_request: Request) -> Result<Response, Error> {
+///         Err(Error::unavailable("nothing to say"))
+///     }
+/// }
+///
+/// impl StreamingPlugin for Silent {
+///     fn predict_stream(_request: Request, _responses: &Responses<'_>) -> Result<(), Error> {
+///         Ok(())
+///     }
+/// }
+///
+/// modelhost_guest::export_streaming!(Silent);
+/// ```
 #[macro_export]
 macro_rules! export_streaming {
     ($plugin:ty) => {

@@ -83,7 +83,11 @@ fn encoding_takes_one_piece(tensor: &Tensor) {
     let body = encode_response(&response).unwrap();
     let text: usize = body.pieces.iter().map(bytes::Bytes::len).sum();
     let taken = LARGE.load(Relaxed) - before;
-    assert!((text..2 * text).contains(&taken), "encoding took {taken} bytes for {text}");
+    // Room for the longest texts of its elements, taken once.
+    assert!(
+        (text..4 * tensor.data().len() + 1_000).contains(&taken),
+        "encoding took {taken} bytes for {text}"
+    );
 }
 
 fn is_a_small_multiple_of_the_body() {

@@ -122,6 +122,7 @@ mod tests {
                 "compute_infer": timed(4, 6_000_000), "compute_output": timed(0, 0),
                 "cache_hit": timed(0, 0), "cache_miss": timed(0, 0),
             },
+            "response_stats": {}, "batch_stats": [],
             "memory_usage": [{ "type": "CPU", "id": 0, "byte_size": 3072, "at_rest_byte_size": 2048, "in_use_byte_size": 1024 }],
         }]})
         .to_string();

@@ -67,7 +67,7 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let models = server.ask("GET /v1/models HTTP/1.1\nHost: x\n\n").await;
-    assert_eq!(models.body, r#"{"models":[]}"#);
+    assert_eq!(models.body, r#"{"models":[],"object":"list","data":[]}"#);
     let metrics = server.ask("GET /metrics HTTP/1.1\nHost: x\n\n").await.body;
     let counted = |status| {
         let labels = r#"method="POST",route="/v1/models/{model}/versions""#;

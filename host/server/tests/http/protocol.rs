@@ -9,7 +9,7 @@ async fn what_there_is() {
     let bodies = [
         ("/v2/health/live", r#"{"live":true}"#),
         ("/v2/health/ready", r#"{"ready":true}"#),
-        ("/v1/models", r#"{"models":[]}"#),
+        ("/v1/models", r#"{"models":[],"object":"list","data":[]}"#),
     ];
     for (path, body) in bodies {
         client.send(&format!("GET {path} HTTP/1.1\nHost: x\n\n")).await;
