@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use modelhost_core::{Datatype, InvalidTensor, MAX_RANK, Parameter, Tensor};
-use modelhost_protocol::{DecodeError, InferRequest, RequestedOutput};
+use modelhost_protocol::{DecodeError, InferRequest, RequestedOutput, shortened};
 
 use crate::contents;
 use crate::inference::infer_parameter::ParameterChoice;
@@ -159,13 +159,4 @@ fn described(input: &InferInputTensor) -> Result<(Datatype, Vec<u64>), RequestEr
         DecodeError::Shape { input: name(), shape: format!("{shown:?}") }
     })?;
     Ok((datatype, shape))
-}
-
-/// The start of a text from outside, which may be of any length.
-fn shortened(text: &str) -> String {
-    const CHARACTERS: usize = 64;
-    match text.char_indices().nth(CHARACTERS) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
-    }
 }

@@ -37,7 +37,7 @@ pub use response::{EncodeError, EncodedResponse, InferResponse, ResponseOutput, 
 pub use sample::decode_sample;
 
 /// The start of a text from outside, which may be of any length: enough to recognise it in a message.
-fn shortened(text: &str) -> String {
+pub fn shortened(text: &str) -> String {
     const CHARACTERS: usize = 64;
     match text.char_indices().nth(CHARACTERS) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),

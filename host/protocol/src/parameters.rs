@@ -17,9 +17,14 @@ pub(crate) struct Parameters(pub(crate) Vec<(String, Parameter)>);
 impl Parameters {
     /// Takes a parameter out, for one that the server itself answers to.
     pub(crate) fn take(&mut self, name: &str) -> Option<Parameter> {
-        let index = self.0.iter().position(|(known, _)| known == name)?;
-        Some(self.0.remove(index).1)
+        take(&mut self.0, name)
     }
+}
+
+/// Takes a parameter out, where it is there.
+pub(crate) fn take(parameters: &mut Vec<(String, Parameter)>, name: &str) -> Option<Parameter> {
+    let index = parameters.iter().position(|(known, _)| known == name)?;
+    Some(parameters.remove(index).1)
 }
 
 impl<'de> Deserialize<'de> for Parameters {

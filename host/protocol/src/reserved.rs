@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use modelhost_core::Parameter;
 
+use crate::parameters::take;
 use crate::shortened;
 
 /// What a request says to the server.
@@ -62,11 +63,6 @@ pub fn take_reserved(parameters: &mut Vec<(String, Parameter)>) -> Result<Reserv
         Some((name, _)) => Err(InvalidParameter::Reserved { name: shortened(name) }),
         None => Ok(Reserved { timeout, priority }),
     }
-}
-
-fn take(parameters: &mut Vec<(String, Parameter)>, name: &str) -> Option<Parameter> {
-    let index = parameters.iter().position(|(known, _)| known == name)?;
-    Some(parameters.remove(index).1)
 }
 
 fn microseconds(parameter: Parameter) -> Result<Duration, InvalidParameter> {
