@@ -140,12 +140,12 @@ impl ModelHost {
     pub fn servable(&self, model: &ModelName, selector: &VersionSelector) -> Result<Arc<Servable>, Error> {
         let live = self.live_model(model)?;
         let state = live.state();
-        state.check_loaded(model)?;
-        match selector {
-            VersionSelector::Deployed => state.deployed(model),
-            VersionSelector::Number(number) => self.numbered(&live, *number),
-            VersionSelector::Alias(alias) => self.numbered(&live, state.alias(model, alias)?),
+        if *selector == VersionSelector::Deployed {
+            return state.deployed(model);
         }
+        state.check_loaded(model)?;
+        let version = state.version(model, state.selected(model, selector)?)?;
+        Ok(self.loader.servable(&self.live, &live, version))
     }
 
     /// The same, and it can answer: it was in memory before, or is now.
@@ -160,11 +160,6 @@ impl ModelHost {
         let servable = self.servable(model, selector)?;
         servable.check_ready().await?;
         Ok(servable)
-    }
-
-    fn numbered(&self, live: &LiveModel, number: VersionNumber) -> Result<Arc<Servable>, Error> {
-        let state = live.state();
-        Ok(self.loader.servable(&self.live, live, state.version(&live.name, number)?))
     }
 
     /// What is in memory, for the metrics.
