@@ -13,7 +13,7 @@ use http_body_util::Either;
 use modelhost_core::ErrorCode;
 
 use crate::body::{BodyBudget, Reservation, WholeBody, too_large};
-use crate::error::ApiError;
+use crate::error::{ApiError, shortened};
 use crate::handlers::{MAX_INLINE_BYTES, on_another_thread};
 use crate::reply::{Reply, Whole};
 
@@ -57,7 +57,7 @@ impl Coding {
             // What HTTP once called it.
             "x-gzip" => Ok(Some(Coding::Gzip)),
             name => Coding::ALL.into_iter().find(|coding| coding.name() == name).map(Some).ok_or_else(|| {
-                let shown: String = name.chars().take(64).collect();
+                let shown = shortened(name);
                 ApiError::new(
                     ErrorCode::UnsupportedMediaType,
                     format!(

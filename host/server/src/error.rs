@@ -29,6 +29,11 @@ pub(crate) struct ApiError {
     field: Option<&'static str>,
 }
 
+/// What a message quotes of a text from outside, which may be of any length.
+pub(crate) fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
 #[derive(Serialize)]
 struct ErrorBody<'a> {
     error: &'a str,

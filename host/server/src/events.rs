@@ -3,7 +3,6 @@
 use std::io;
 
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
 use http::HeaderValue;
 use http::header::CACHE_CONTROL;
@@ -29,8 +28,12 @@ pub(crate) fn event(value: &impl Serialize) -> Bytes {
 
 /// A response of these events.
 pub(crate) fn reply(events: impl Stream<Item = Bytes> + Send + 'static) -> Reply {
-    let pieces: BoxStream<'static, io::Result<Bytes>> = events.map(Ok).boxed();
-    let mut reply = stream(EVENT_STREAM, pieces);
+    fallible_reply(events.map(Ok))
+}
+
+/// The same of events that may not come to be, where the connection breaks.
+pub(crate) fn fallible_reply(events: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Reply {
+    let mut reply = stream(EVENT_STREAM, events.boxed());
     reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     reply
 }

@@ -67,12 +67,12 @@ pub(crate) struct Call<'a> {
 
 /// Answers a request.
 pub(crate) async fn answer(shared: Arc<Shared>, client: SocketAddr, request: Request<Incoming>) -> Reply {
-    if grpc::is_call(request.headers()) {
-        return answer_call(shared, client, request).await;
-    }
     let (parts, incoming) = request.into_parts();
     let id = request_id(&parts.headers);
     let mut record = RequestRecord::start(Arc::clone(&shared.telemetry), &parts, client, id.clone());
+    if grpc::is_call(&parts.headers) {
+        return answer_call(&shared, Request::from_parts(parts, incoming), record).await;
+    }
     let mut body = RequestBody::new(incoming, parts.headers.contains_key(EXPECT));
     let outcome = dispatch(&shared, &parts, &mut body, &mut record).await;
     let (mut reply, failure) = match outcome {
@@ -94,14 +94,10 @@ pub(crate) async fn answer(shared: Arc<Shared>, client: SocketAddr, request: Req
 }
 
 /// Answers a call of gRPC.
-async fn answer_call(shared: Arc<Shared>, client: SocketAddr, request: Request<Incoming>) -> Reply {
-    let (parts, incoming) = request.into_parts();
-    let id = request_id(&parts.headers);
-    let mut record = RequestRecord::start(Arc::clone(&shared.telemetry), &parts, client, id.clone());
+async fn answer_call(shared: &Arc<Shared>, request: Request<Incoming>, mut record: RequestRecord) -> Reply {
     record.endpoint = Endpoint::Grpc;
-    let request = Request::from_parts(parts, incoming);
-    let (mut reply, failure) = grpc::answer(&shared, request, &mut record).await;
-    reply.headers_mut().insert(X_REQUEST_ID, id);
+    let (mut reply, failure) = grpc::answer(shared, request, &mut record).await;
+    reply.headers_mut().insert(X_REQUEST_ID, record.id.clone());
     record.finish(reply.status(), 0, failure.as_deref());
     reply
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt as _, stream};
-use modelhost_core::{ErrorCode, ModelName};
+use modelhost_core::ModelName;
 use modelhost_grpc::inference::grpc_inference_service_server::GrpcInferenceService;
 use modelhost_grpc::inference::{
     ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelInferResponse, ModelMetadataRequest,
@@ -190,13 +190,8 @@ impl GrpcInferenceService for InferenceService {
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Reply<ModelReadyResponse> {
         let ModelReadyRequest { name, version } = request.into_inner();
         let (name, version) = (model_name(&name)?, selector(&version)?);
-        match self.shared.host.ready_servable(&name, &version).await {
-            Ok(_) => Ok(Response::new(ModelReadyResponse { ready: true })),
-            Err(error) if error.code == ErrorCode::Unavailable => {
-                Ok(Response::new(ModelReadyResponse { ready: false }))
-            }
-            Err(error) => Err(failed(error)),
-        }
+        let servable = handlers::ready_servable(&self.shared.host, &name, &version).await.map_err(failed)?;
+        Ok(Response::new(ModelReadyResponse { ready: servable.is_some() }))
     }
 
     async fn server_metadata(
@@ -214,13 +209,12 @@ impl GrpcInferenceService for InferenceService {
         let ModelMetadataRequest { name, version } = request.into_inner();
         let (name, selector) = (model_name(&name)?, selector(&version)?);
         let host = &self.shared.host;
-        host.check_loaded(&name).map_err(failed)?;
-        let (version, _) = host.version(&name, &selector).await.map_err(failed)?;
-        let record = host.model(&name).await.map_err(failed)?;
+        let version = handlers::version_in_service(host, &name, &selector).await.map_err(failed)?;
+        let versions = handlers::version_numbers(host, &name).await.map_err(failed)?;
         let (inputs, outputs) = model::both(&version.signature);
         Ok(Response::new(ModelMetadataResponse {
             name: name.to_string(),
-            versions: record.versions.iter().map(|version| version.number.to_string()).collect(),
+            versions,
             platform: handlers::platform(&version).to_owned(),
             inputs,
             outputs,
@@ -256,8 +250,7 @@ impl GrpcInferenceService for InferenceService {
         let ModelConfigRequest { name, version } = request.into_inner();
         let (name, selector) = (model_name(&name)?, selector(&version)?);
         let host = &self.shared.host;
-        host.check_loaded(&name).map_err(failed)?;
-        let (version, _) = host.version(&name, &selector).await.map_err(failed)?;
+        let version = handlers::version_in_service(host, &name, &selector).await.map_err(failed)?;
         let scheduled = host.scheduled(&name).map_err(failed)?;
         let config = handlers::model_config(name.as_str(), &version, scheduled);
         Ok(Response::new(ModelConfigResponse { config: Some(model::config(&config)) }))

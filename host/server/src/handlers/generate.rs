@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::{model_name, read_text_request, version_selector};
 use crate::body::Reservation;
-use crate::error::ApiError;
+use crate::error::{ApiError, shortened};
 use crate::events;
 use crate::reply::{Reply, json};
 use crate::service::Call;
@@ -149,7 +149,7 @@ fn parameter(name: &str, value: Value) -> Result<Parameter, ApiError> {
 }
 
 fn not_a_parameter(name: &str) -> ApiError {
-    let name: String = name.chars().take(64).collect();
+    let name = shortened(name);
     ApiError::invalid(format!(
         "{name:?} is neither an input of the model nor a parameter: expected true, false, a number, a string, or a list of those"
     ))

@@ -15,7 +15,7 @@ use modelhost_serving::{RequestOptions, Servable};
 
 use super::{model_name, read_body, version_selector};
 use crate::body::{BodyLimits, Reservation, WholeBody};
-use crate::error::ApiError;
+use crate::error::{ApiError, shortened};
 use crate::headers::{INFERENCE_HEADER_CONTENT_LENGTH, inference_header_content_length};
 use crate::reply::{Reply, json_text, pieces};
 use crate::service::Call;
@@ -159,7 +159,7 @@ pub(crate) fn check_selection(requested: &[RequestedOutput], signature: &Signatu
 
 fn unknown_output(name: &str, signature: &Signature) -> ApiError {
     let known: Vec<&str> = signature.outputs.iter().map(|output| output.name.as_str()).collect();
-    let name: String = name.chars().take(64).collect();
+    let name = shortened(name);
     ApiError::invalid(format!("output {name:?} is not known: expected {}", known.join(", ")))
 }
 

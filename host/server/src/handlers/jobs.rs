@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use http::header::CACHE_CONTROL;
 use http::{HeaderValue, StatusCode};
 use modelhost_batch::jobs::{JobId, JobSpecification, JobView, Jobs};
 use serde::Serialize;
@@ -18,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::read_change;
 use crate::error::ApiError;
+use crate::events;
 use crate::headers::author;
 use crate::reply::{Reply, json, no_content, stream};
 use crate::service::Call;
 
 const JSON_LINES: HeaderValue = HeaderValue::from_static("application/jsonl");
-const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// How often a job is looked at for those who watch it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -126,9 +125,7 @@ pub(super) async fn events(call: &Call<'_>) -> Result<Reply, ApiError> {
         sent: Instant::now(),
         stopping: call.shared.stopping.clone(),
     };
-    let mut reply = stream(EVENT_STREAM, stream::unfold(watch, Watch::event).boxed());
-    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(reply)
+    Ok(events::fallible_reply(stream::unfold(watch, Watch::event)))
 }
 
 fn job_id(call: &Call<'_>) -> Result<JobId, ApiError> {

@@ -1,8 +1,11 @@
 //! Health and metadata of the Open Inference Protocol.
 
+use std::sync::Arc;
+
 use http::StatusCode;
-use modelhost_core::{ErrorCode, TensorDescription};
+use modelhost_core::{ErrorCode, ModelName, TensorDescription};
 use modelhost_registry::Version;
+use modelhost_serving::{ModelHost, Servable, VersionSelector};
 use serde::Serialize;
 
 use super::{model_name, version_selector};
@@ -91,14 +94,9 @@ pub(super) fn ready(call: &Call<'_>) -> Reply {
 pub(super) async fn model_ready(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let model = model_name(call)?;
     let selector = version_selector(call)?;
-    let ready = match call.shared.host.ready_servable(&model, &selector).await {
-        Ok(servable) => {
-            call.record.version = Some(servable.version());
-            true
-        }
-        Err(error) if error.code == ErrorCode::Unavailable => false,
-        Err(error) => return Err(error.into()),
-    };
+    let servable = ready_servable(&call.shared.host, &model, &selector).await?;
+    let ready = servable.is_some();
+    call.record.version = servable.map(|servable| servable.version());
     let reply = json(readiness_status(ready), &ModelReady { name: model.as_str(), ready });
     call.record.model = Some(model);
     Ok(reply)
@@ -108,12 +106,10 @@ pub(super) async fn model_ready(call: &mut Call<'_>) -> Result<Reply, ApiError> 
 pub(super) async fn model(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let name = model_name(call)?;
     let selector = version_selector(call)?;
-    call.shared.host.check_loaded(&name)?;
-    let (version, _) = call.shared.host.version(&name, &selector).await?;
-    let model = call.shared.host.model(&name).await?;
+    let version = version_in_service(&call.shared.host, &name, &selector).await?;
     let metadata = ModelMetadata {
         name: name.as_str(),
-        versions: model.versions.iter().map(|version| version.number.to_string()).collect(),
+        versions: version_numbers(&call.shared.host, &name).await?,
         platform: platform(&version),
         inputs: &version.signature.inputs,
         outputs: &version.signature.outputs,
@@ -122,6 +118,44 @@ pub(super) async fn model(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     call.record.version = Some(version.number);
     call.record.model = Some(name);
     Ok(reply)
+}
+
+/// The version that can answer; none where it exists and cannot.
+///
+/// # Errors
+/// Unknown model, version or alias.
+pub(crate) async fn ready_servable(
+    host: &ModelHost,
+    model: &ModelName,
+    selector: &VersionSelector,
+) -> Result<Option<Arc<Servable>>, ApiError> {
+    match host.ready_servable(model, selector).await {
+        Ok(servable) => Ok(Some(servable)),
+        Err(error) if error.code == ErrorCode::Unavailable => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The record of a version whose model was not unloaded.
+///
+/// # Errors
+/// Unknown model, version or alias; an unloaded model.
+pub(crate) async fn version_in_service(
+    host: &ModelHost,
+    model: &ModelName,
+    selector: &VersionSelector,
+) -> Result<Version, ApiError> {
+    host.check_loaded(model)?;
+    Ok(host.version(model, selector).await?.0)
+}
+
+/// The versions of a model, as the protocol writes them.
+///
+/// # Errors
+/// An unknown model.
+pub(crate) async fn version_numbers(host: &ModelHost, model: &ModelName) -> Result<Vec<String>, ApiError> {
+    let record = host.model(model).await?;
+    Ok(record.versions.iter().map(|version| version.number.to_string()).collect())
 }
 
 fn readiness_status(ready: bool) -> StatusCode {

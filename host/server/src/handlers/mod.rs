@@ -21,7 +21,7 @@ mod trace;
 mod upload;
 
 pub(crate) use infer::{MAX_INLINE_BYTES, on_another_thread};
-pub(crate) use metadata::{EXTENSIONS, platform};
+pub(crate) use metadata::{EXTENSIONS, platform, ready_servable, version_in_service, version_numbers};
 pub(crate) use model_config::{ModelConfig, model_config};
 pub(crate) use repository::{check_unload_parameter, refused_to_load};
 

@@ -7,7 +7,7 @@ use modelhost_registry::Version;
 use modelhost_serving::Scheduled;
 use serde::Serialize;
 
-use super::metadata::platform;
+use super::metadata::{platform, version_in_service};
 use super::{model_name, version_selector};
 use crate::error::ApiError;
 use crate::reply::{Reply, json};
@@ -105,8 +105,7 @@ pub(super) async fn config(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let name = model_name(call)?;
     let selector = version_selector(call)?;
     let host = &call.shared.host;
-    host.check_loaded(&name)?;
-    let (version, _) = host.version(&name, &selector).await?;
+    let version = version_in_service(host, &name, &selector).await?;
     let scheduled = host.scheduled(&name)?;
     let reply = json(StatusCode::OK, &model_config(name.as_str(), &version, scheduled));
     call.record.version = Some(version.number);

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{model_name, read_change, read_json};
-use crate::error::ApiError;
+use crate::error::{ApiError, shortened};
 use crate::headers::author;
 use crate::reply::{Reply, bytes, json};
 use crate::service::Call;
@@ -98,7 +98,7 @@ pub(crate) fn refused_to_load(name: &str) -> ApiError {
 }
 
 fn unknown_parameter(name: &str, expected: &str) -> ApiError {
-    let name: String = name.chars().take(64).collect();
+    let name = shortened(name);
     ApiError::invalid(format!("parameter {name:?} is not known: expected {expected}"))
 }
 

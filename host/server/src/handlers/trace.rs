@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{model_name, read_change};
-use crate::error::ApiError;
+use crate::error::{ApiError, shortened};
 use crate::reply::{Reply, json};
 use crate::service::Call;
 
@@ -83,7 +83,7 @@ fn set(change: &mut TraceChange, name: &str, value: &Value) -> Result<(), ApiErr
             is_known.then_some(()).ok_or_else(|| expected("\"triton\""))?;
         }
         _ => {
-            let name: String = name.chars().take(64).collect();
+            let name = shortened(name);
             let known = "trace_level, trace_rate, trace_count, log_frequency, trace_file or trace_mode";
             return Err(ApiError::invalid(format!("setting {name:?} is not known: expected {known}")));
         }

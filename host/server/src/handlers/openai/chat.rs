@@ -8,8 +8,8 @@ use modelhost_serving::{RequestOptions, Task};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::generation::{Step, Usage, delivery, is_of_rows, parameters, pieces, steps};
-use super::{Asked, broken, new_id, now, read, refuse_unsupported, refused, text_input};
+use super::generation::{Heading, Step, Usage, begun, delivery, is_of_rows, parameters, pieces};
+use super::{Asked, broken, read, refuse_unsupported, refused, text_input};
 use crate::error::ApiError;
 use crate::events;
 use crate::reply::{Reply, json};
@@ -24,13 +24,6 @@ const MAX_MESSAGES: usize = 4_096;
 struct Message {
     role: String,
     content: String,
-}
-
-/// Who answers, and when it began.
-struct Heading {
-    id: String,
-    model: String,
-    created: u64,
 }
 
 impl Heading {
@@ -72,7 +65,7 @@ pub(crate) async fn chat(call: &mut Call<'_>) -> Result<Reply, ApiError> {
     let conversation = serde_json::to_string(&messages)
         .map_err(|error| ApiError::internal(format!("messages cannot be written: {error}")))?;
     let inputs = text_input(&[conversation])?;
-    let heading = Heading { id: new_id("chatcmpl"), model, created: now() };
+    let heading = Heading::new("chatcmpl", model);
     if !delivery.is_stream {
         let outputs = servable.infer(inputs, parameters, RequestOptions::default()).await?;
         let Some(piece) = pieces(&outputs).pop().filter(|_| is_of_rows(&outputs, 1)) else {
@@ -82,14 +75,10 @@ pub(crate) async fn chat(call: &mut Call<'_>) -> Result<Reply, ApiError> {
         return Ok(json(StatusCode::OK, &completion));
     }
     let responses = servable.infer_stream(inputs, parameters, RequestOptions::default());
-    let mut steps = Box::pin(steps(&servable, responses));
-    let first = match steps.next().await {
-        Some(Step::Failed(error)) => return Err(error),
-        first => first,
-    };
+    let steps = begun(&servable, responses).await?;
     let no_usage = delivery.includes_usage.then_some(None);
     let opening = heading.chunk(&[choice(json!({ "role": "assistant", "content": "" }), None)], no_usage);
-    let rest = stream::iter(first).chain(steps).flat_map(move |step| {
+    let rest = steps.flat_map(move |step| {
         let events = match step {
             Step::Piece(piece) => {
                 // The reason comes in a piece of its own, without text.

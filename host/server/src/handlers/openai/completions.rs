@@ -6,8 +6,8 @@ use modelhost_serving::{RequestOptions, Task};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::generation::{Piece, Step, Usage, delivery, is_of_rows, parameters, pieces, steps};
-use super::{Asked, broken, new_id, now, read, refuse_unsupported, refused, text_input, texts};
+use super::generation::{Heading, Piece, Step, Usage, begun, delivery, is_of_rows, parameters, pieces};
+use super::{Asked, broken, read, refuse_unsupported, refused, text_input, texts};
 use crate::error::ApiError;
 use crate::events;
 use crate::reply::{Reply, json};
@@ -40,13 +40,6 @@ impl Choice {
     }
 }
 
-/// Who answers, and when it began.
-struct Heading {
-    id: String,
-    model: String,
-    created: u64,
-}
-
 impl Heading {
     fn with(&self, choices: Vec<Choice>, usage: Option<Option<Usage>>) -> Completion<'_> {
         let Heading { id, model, created } = self;
@@ -62,7 +55,7 @@ pub(crate) async fn completions(call: &mut Call<'_>) -> Result<Reply, ApiError> 
     let delivery = delivery(&fields)?;
     let parameters = parameters(Task::TextGeneration, &mut fields)?;
     let prompts = texts("prompt", fields.remove("prompt"))?;
-    let heading = Heading { id: new_id("cmpl"), model, created: now() };
+    let heading = Heading::new("cmpl", model);
     let inputs = text_input(&prompts)?;
     if !delivery.is_stream {
         let outputs = servable.infer(inputs, parameters, RequestOptions::default()).await?;
@@ -81,13 +74,9 @@ pub(crate) async fn completions(call: &mut Call<'_>) -> Result<Reply, ApiError> 
         return Err(refused("prompt", "must be a single text where the answer is streamed"));
     }
     let responses = servable.infer_stream(inputs, parameters, RequestOptions::default());
-    let mut steps = Box::pin(steps(&servable, responses));
-    let first = match steps.next().await {
-        Some(Step::Failed(error)) => return Err(error),
-        first => first,
-    };
+    let steps = begun(&servable, responses).await?;
     let no_usage = delivery.includes_usage.then_some(None);
-    let events = stream::iter(first).chain(steps).flat_map(move |step| {
+    let events = steps.flat_map(move |step| {
         let events = match step {
             Step::Piece(piece) => {
                 vec![events::event(&heading.with(vec![Choice::new(0, piece)], no_usage))]

@@ -1,12 +1,12 @@
 //! What completions and chats have in common: parameters for the plugin, and its responses as pieces of text.
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use modelhost_core::Parameter;
 use modelhost_serving::{NamedTensors, Servable, Task};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{flag, numbers, refused, total};
+use super::{flag, new_id, now, numbers, refused, total};
 use crate::error::ApiError;
 
 /// Sequences at which a text may end, as in the API.
@@ -18,6 +18,21 @@ pub(super) struct Delivery {
     pub(super) is_stream: bool,
     /// Whether the stream ends with what was used.
     pub(super) includes_usage: bool,
+}
+
+/// Who answers, and when it began. Each API writes it in its own way.
+pub(super) struct Heading {
+    pub(super) id: String,
+    pub(super) model: String,
+    /// Seconds since 1970.
+    pub(super) created: u64,
+}
+
+impl Heading {
+    /// Of an answer that begins now. `prefix` says of what kind it is.
+    pub(super) fn new(prefix: &str, model: String) -> Heading {
+        Heading { id: new_id(prefix), model, created: now() }
+    }
 }
 
 /// What was read and written.
@@ -139,13 +154,13 @@ pub(super) enum Step {
 }
 
 /// The steps of a stream of responses for one text. The last piece says why it ends, in its own step.
-pub(super) fn steps<S>(servable: &Servable, responses: S) -> impl Stream<Item = Step> + Send + use<S>
+fn steps<S>(servable: &Servable, responses: S) -> impl Stream<Item = Step> + Send + use<S>
 where
     S: Stream<Item = Result<NamedTensors, modelhost_serving::Error>> + Send + Unpin + 'static,
 {
     let model = servable.model().clone();
     let state = (responses, Usage::default(), false, false);
-    futures_util::stream::unfold(state, move |(mut responses, usage, has_reason, has_ended)| {
+    stream::unfold(state, move |(mut responses, usage, has_reason, has_ended)| {
         let model = model.clone();
         async move {
             if has_ended {
@@ -172,6 +187,24 @@ where
             Some((step, (responses, usage, has_reason, true)))
         }
     })
+}
+
+/// The same where the first of them is no failure, which is an answer of its own.
+///
+/// # Errors
+/// That failure.
+pub(super) async fn begun<S>(
+    servable: &Servable,
+    responses: S,
+) -> Result<impl Stream<Item = Step> + Send + use<S>, ApiError>
+where
+    S: Stream<Item = Result<NamedTensors, modelhost_serving::Error>> + Send + Unpin + 'static,
+{
+    let mut steps = Box::pin(steps(servable, responses));
+    match steps.next().await {
+        Some(Step::Failed(error)) => Err(error),
+        first => Ok(stream::iter(first).chain(steps)),
+    }
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ mod generation;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use modelhost_core::{AliasName, ErrorCode, ModelName, Tensor, VersionNumber};
-use modelhost_serving::{NamedTensors, Servable, Task, VersionSelector};
+use modelhost_core::{ErrorCode, ModelName, Tensor};
+use modelhost_serving::{ModelReference, NamedTensors, Servable, Task, VersionSelector};
 use serde_json::{Map, Value};
 
 pub(super) use self::chat::chat;
@@ -20,7 +20,7 @@ pub(super) use self::completions::completions;
 pub(super) use self::embeddings::embeddings;
 use super::read_text_request;
 use crate::body::Reservation;
-use crate::error::ApiError;
+use crate::error::{ApiError, shortened};
 use crate::service::Call;
 
 /// Texts of one request.
@@ -57,20 +57,13 @@ async fn read(call: &mut Call<'_>, task: Task, expected: &str) -> Result<Asked, 
 
 /// `name`, `name@3` or `name@alias`.
 fn parse_model(text: &str) -> Result<(ModelName, VersionSelector), ApiError> {
-    let unknown = |_| {
-        let text: String = text.chars().take(64).collect();
-        ApiError::not_found(format!("model {text:?} does not exist")).about_field("model")
-    };
-    let (name, version) = text.split_once('@').map_or((text, None), |(name, version)| (name, Some(version)));
-    let selector = match version {
-        None => VersionSelector::Deployed,
-        Some(version) if version.bytes().all(|byte| byte.is_ascii_digit()) => {
-            let number = version.parse().map_err(|_| unknown(()))?;
-            VersionSelector::Number(VersionNumber(number))
+    match text.parse() {
+        Ok(ModelReference { model, version }) => Ok((model, version)),
+        Err(_) => {
+            let message = format!("model {:?} does not exist", shortened(text));
+            Err(ApiError::not_found(message).about_field("model"))
         }
-        Some(alias) => VersionSelector::Alias(alias.parse::<AliasName>().map_err(|_| unknown(()))?),
-    };
-    Ok((name.parse().map_err(|_| unknown(()))?, selector))
+    }
 }
 
 /// A field that cannot be as it is.
@@ -192,6 +185,7 @@ fn broken(servable: &Servable, reason: &str) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use modelhost_core::VersionNumber;
     use serde_json::json;
 
     use super::*;
